@@ -1,0 +1,61 @@
+//! Reserve → write → submit, or count the loss.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    btf_maps::RingBuf,
+    helpers::bpf_ringbuf_query,
+};
+use tracer_ebpf::{Counters, RAW_EVENT_SIZE, RawEvent};
+
+use crate::{
+    maps::{COUNTERS, RING_FAILURE, RING_STATE},
+    offsets::WAKE_BYTES,
+};
+
+/// This CPU's counters.
+#[inline(always)]
+pub(crate) fn counters() -> Option<&'static mut Counters> {
+    // SAFETY: one slot for each CPU, and tracing programs don't nest on the same slot's fields: a
+    // torn count would need a transition inside a transition on one CPU.
+    COUNTERS.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
+}
+
+/// Writes one record into its ring. Nobody is woken for it: the reader comes by on a timer, and is
+/// called only when what waits crosses `WAKE_BYTES`.
+#[inline(always)]
+pub(crate) fn emit(failure: bool, write: impl FnOnce(&mut RawEvent)) -> bool {
+    let Some(counters) = counters() else { return false };
+    if failure {
+        counters.failure_produced += 1;
+        let sent = submit(&RING_FAILURE, write);
+        counters.failure_dropped += u64::from(!sent);
+        sent
+    } else {
+        counters.state_produced += 1;
+        let sent = submit(&RING_STATE, write);
+        counters.state_dropped += u64::from(!sent);
+        sent
+    }
+}
+
+#[inline(always)]
+fn submit<const N: usize>(
+    ring: &'static RingBuf<RawEvent, N>,
+    write: impl FnOnce(&mut RawEvent),
+) -> bool {
+    let Some(mut entry) = ring.reserve(0) else { return false };
+    // SAFETY: `write` sets every field; all fields are plain integers.
+    write(unsafe { &mut *entry.as_mut_ptr() });
+    entry.submit(u64::from(wakeup(ring)));
+    true
+}
+
+#[inline(always)]
+fn wakeup<const N: usize>(ring: &'static RingBuf<RawEvent, N>) -> u32 {
+    let map = core::ptr::from_ref(ring).cast_mut().cast();
+    // SAFETY: a ring, and a number that asks for one of its positions.
+    let waiting = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
+    // A record in the ring has an 8-byte header before it. Only the one that crosses the mark wakes.
+    let past = waiting.wrapping_sub(u64::from(WAKE_BYTES.load()));
+    if past < (RAW_EVENT_SIZE + 8) as u64 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+}

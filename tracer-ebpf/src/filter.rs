@@ -1,0 +1,103 @@
+//! The filters, in the kernel. A filter that is off is a constant branch that the verifier removes.
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{HashMap, LpmTrie, lpm_trie::Key},
+    helpers::bpf_get_current_ancestor_cgroup_id,
+};
+
+use crate::{
+    life::Life,
+    maps::{COMMS, DPORTS, DST, FILTER_ENTRIES, NETNS, PIDS, PORTS, SRC},
+    offsets as off,
+    sock::{Address, Sock, Tuple},
+};
+
+#[inline(always)]
+fn on(global: &'static Global<u8>) -> bool {
+    global.load() != 0
+}
+
+#[inline(always)]
+fn holds<K>(map: &HashMap<K, u8, FILTER_ENTRIES>, key: K) -> bool {
+    map.get_ptr(key).is_some()
+}
+
+#[inline(always)]
+fn covers(map: &LpmTrie<[u8; 16], u8, FILTER_ENTRIES>, address: Address) -> bool {
+    // SAFETY: two u64 are 16 bytes.
+    let bytes = unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(address.0) };
+    map.get(&Key::new(128, bytes)).is_some()
+}
+
+/// Whether any filter asks who owns the socket.
+#[inline(always)]
+fn by_owner() -> bool {
+    on(&off::FILTER_PIDS) || on(&off::FILTER_COMMS) || off::FILTER_CGROUP.load() != 0
+}
+
+/// Whether the filters on owners want the current task, whose names `life` holds.
+#[inline(always)]
+pub(crate) fn owner_wanted(life: &Life) -> bool {
+    if on(&off::FILTER_PIDS) && !holds(&PIDS, life.tgid) {
+        return false;
+    }
+    if on(&off::FILTER_COMMS) && !holds(&COMMS, life.comm) {
+        return false;
+    }
+    let cgroup = off::FILTER_CGROUP.load();
+    if cgroup != 0 {
+        let level = off::FILTER_CGROUP_LEVEL.load();
+        // SAFETY: a plain number; a level that the task's cgroup doesn't have gives 0.
+        return unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } == cgroup;
+    }
+    true
+}
+
+/// Whether every filter wants a transition of this socket. A socket whose owner is not known is
+/// not wanted by a filter on owners.
+#[inline(always)]
+pub(crate) fn wanted<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, new: u8) -> bool {
+    if off::FILTER_STATES.load() & (1 << (new & 31)) == 0 {
+        return false;
+    }
+    let family = off::FILTER_FAMILY.load();
+    if family != 0 && family != tuple.family {
+        return false;
+    }
+    if by_owner() {
+        // SAFETY: a life is valid for the run of the program.
+        let wanted = life.is_some_and(|life| unsafe { (*life).wanted } != 0);
+        if !wanted {
+            return false;
+        }
+    }
+    if on(&off::FILTER_DPORTS) && !holds(&DPORTS, tuple.dport) {
+        return false;
+    }
+    if on(&off::FILTER_PORTS) && !holds(&PORTS, tuple.dport) && !holds(&PORTS, tuple.sport) {
+        return false;
+    }
+    if on(&off::FILTER_NETNS) && !holds(&NETNS, sock.netns()) {
+        return false;
+    }
+    if on(&off::FILTER_DST) && !covers(&DST, tuple.daddr) {
+        return false;
+    }
+    if on(&off::FILTER_SRC) && !covers(&SRC, tuple.saddr) {
+        return false;
+    }
+    true
+}
+
+/// Whether `count --error` wants a failure with this errno on the socket (0: none there).
+#[inline(always)]
+pub(crate) fn error_wanted(error: u16) -> bool {
+    let mask = match error >> 6 {
+        0 => off::FILTER_ERRORS_0.load(),
+        1 => off::FILTER_ERRORS_1.load(),
+        2 => off::FILTER_ERRORS_2.load(),
+        _ => u64::MAX,
+    };
+    mask & (1 << (error & 63)) != 0
+}

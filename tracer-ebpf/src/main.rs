@@ -1,0 +1,27 @@
+//! The kernel-side programs of socklife.
+//!
+//! They record and filter; what a record means is decided in userspace. The road of an event:
+//! `probes` → `filter` → `emit` → ring.
+#![no_std]
+#![no_main]
+
+mod emit;
+mod filter;
+mod life;
+mod maps;
+mod offsets;
+mod probes;
+mod sock;
+
+/// The kernel lets only GPL-compatible programs call `bpf_probe_read_kernel` and the like. The
+/// sources are MIT OR Apache-2.0; this tells the kernel that the MIT side is GPL-compatible.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    // The verifier refuses a program that could get here.
+    loop {}
+}

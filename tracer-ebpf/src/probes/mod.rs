@@ -1,0 +1,3 @@
+//! One file per kernel function or tracepoint.
+
+mod state;

@@ -1,0 +1,304 @@
+//! The command line: words to values, no logic.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use ipnet::IpNet;
+use tracer_ebpf::COMM_LEN;
+
+use crate::{
+    event::{Errno, State},
+    filter::{self, Filter},
+    kernel::ladder::Hooks,
+    table::Selection,
+};
+
+/// Which connection ceiling did this host hit, who hit it, toward which upstream?
+///
+/// Traces the life of TCP sockets with eBPF: state changes, failed connects and their reasons, with
+/// the process and the upstream. It changes nothing on the host.
+#[derive(Debug, Parser)]
+#[command(name = "socklife", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// More of our own log on standard error; -vv adds the kernel side's debug messages.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print events as they happen, until Ctrl-C.
+    Trace(TraceArgs),
+    /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
+    Count(CountArgs),
+    /// Say what this kernel offers: which hook each event uses, and why not a better one.
+    Features(FeaturesArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+/// `socklife trace`
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub run: RunArgs,
+}
+
+/// `socklife count`
+#[derive(Debug, Args)]
+pub struct CountArgs {
+    /// What to count: names of errors as in errno(3), or `all` failures.
+    #[arg(long, value_name = "LIST|all", default_value = "EADDRNOTAVAIL", value_delimiter = ',')]
+    pub error: Vec<String>,
+    /// Exit with 4 when the count is above N.
+    #[arg(long, value_name = "N")]
+    pub fail_over: Option<u64>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub run: RunArgs,
+}
+
+/// `socklife features`
+#[derive(Debug, Args)]
+pub struct FeaturesArgs {
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Which hooks may be used.
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: Hooks,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Which events; all filters are applied in the kernel, and an event must pass all of them. One that
+/// takes several values passes any of these.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Filters (applied in the kernel)")]
+pub struct FilterArgs {
+    /// Process that opened the socket.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Name of the thread that opened the socket (as in /proc/PID/task/TID/comm).
+    #[arg(long, value_parser = filter::parse_comm)]
+    pub comm: Vec<[u8; COMM_LEN]>,
+    /// Local or remote port.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Vec<u16>,
+    /// Remote port.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub dport: Vec<u16>,
+    /// Remote address or network.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = filter::parse_network)]
+    pub dst: Vec<IpNet>,
+    /// Local address or network.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = filter::parse_network)]
+    pub src: Vec<IpNet>,
+    /// Network namespace.
+    #[arg(long, value_name = "PATH|INODE|PID")]
+    pub netns: Vec<String>,
+    /// Cgroup of the process that opened the socket, or one above it.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+    /// New state, as ss names it: SYN-SENT, ESTAB, ...
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_state)]
+    pub state: Vec<State>,
+    /// Failures only.
+    #[arg(long)]
+    pub failures: bool,
+    /// IPv4 only (IPv4 through an IPv6 socket too).
+    #[arg(short = '4', conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// IPv6 only.
+    #[arg(short = '6')]
+    pub ipv6: bool,
+}
+
+impl FilterArgs {
+    /// Resolves names to what the kernel compares.
+    ///
+    /// # Errors
+    /// A network namespace or a cgroup that isn't there.
+    pub fn resolve(&self) -> Result<Filter> {
+        let netns: Result<Vec<u32>> =
+            self.netns.iter().map(|text| filter::resolve_netns(text)).collect();
+        Ok(Filter {
+            pids: self.pid.clone(),
+            comms: self.comm.clone(),
+            ports: self.port.clone(),
+            dports: self.dport.clone(),
+            src: self.src.clone(),
+            dst: self.dst.clone(),
+            netns: netns?,
+            cgroup: self.cgroup.as_deref().map(filter::resolve_cgroup).transpose()?,
+            states: self.state.clone(),
+            failures: self.failures,
+            family: match (self.ipv4, self.ipv6) {
+                (true, _) => Some(4),
+                (_, true) => Some(6),
+                _ => None,
+            },
+            errors: None,
+        })
+    }
+}
+
+/// How long, how often, how.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Stop after this long: 30s, 500ms, 2m.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Print totals this often.
+    #[arg(long, value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Which hooks may be used.
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: Hooks,
+    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
+}
+
+/// A TCP state that the kernel reports a change to.
+fn parse_state(text: &str) -> Result<State, String> {
+    match text.parse()? {
+        State::TIME_WAIT => Err("the kernel reports no change to TIME-WAIT on the hooks in use: the \
+             socket goes to UNCONN and a small TIME-WAIT entry takes its place"
+            .to_owned()),
+        state => Ok(state),
+    }
+}
+
+/// Parses `--error`.
+///
+/// # Errors
+/// A name that errno(3) does not have.
+pub fn parse_errors(list: &[String]) -> Result<Selection, String> {
+    if list.iter().any(|item| item == "all") {
+        return Ok(Selection::All);
+    }
+    let errors: Result<_, String> = list.iter().map(|item| item.parse::<Errno>()).collect();
+    errors.map(Selection::Errors)
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let parsed = seconds.or_else(|| text.parse::<jiff::SignedDuration>().ok()?.try_into().ok());
+    match parsed {
+        Some(duration) if duration >= Duration::from_millis(1) => Ok(duration),
+        Some(_) => Err("it must be at least 1ms".to_owned()),
+        None => Err("give a number and a unit, such as 30s, 500ms or 2m".to_owned()),
+    }
+}
+
+/// Smallest and largest ring, bytes.
+const RING_SIZES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
+
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        other => return Err(format!("no unit {other:?}; give bytes, or K, M, G")),
+    };
+    let number = digits.parse::<u64>().map_err(|_| "give a size such as 8M".to_owned())?;
+    let bytes = number.saturating_mul(unit);
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    if !RING_SIZES.contains(&bytes) || bytes < page {
+        return Err(format!("out of range: it must be from {}K to 1G", page.max(4096) >> 10));
+    }
+    if !bytes.is_power_of_two() {
+        let below = 1u64 << bytes.ilog2();
+        return Err(format!("not a power of two: take {below} or {} bytes", below * 2));
+    }
+    u32::try_from(bytes).map_err(|_| "out of range".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(parse_ring_size("8M"), Ok(8 << 20));
+        assert_eq!(parse_ring_size("4096"), Ok(4096));
+        assert_eq!(parse_ring_size("64KiB"), Ok(64 << 10));
+        assert_eq!(parse_ring_size("1G"), Ok(1 << 30));
+        assert!(parse_ring_size("2G").unwrap_err().contains("from 4K to 1G"));
+        assert!(parse_ring_size("1024").unwrap_err().contains("out of range"));
+        assert!(parse_ring_size("99999999999999G").unwrap_err().contains("out of range"));
+        assert_eq!(
+            parse_ring_size("3M").unwrap_err(),
+            "not a power of two: take 2097152 or 4194304 bytes"
+        );
+        assert!(parse_ring_size("8 parsecs").is_err());
+        assert!(parse_ring_size("").is_err());
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(parse_duration("-1s").is_err());
+        assert!(parse_duration("0").is_err());
+        assert!(parse_duration("soon").unwrap_err().contains("30s"));
+        assert!(parse_duration("1e300").is_err());
+    }
+
+    #[test]
+    fn errors_to_count() {
+        let parse = |list: &[&str]| {
+            parse_errors(&list.iter().map(|&item| item.to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(parse(&["all"]), Ok(Selection::All));
+        let two = parse(&["EADDRNOTAVAIL", "econnrefused"]).unwrap();
+        assert_eq!(two, Selection::Errors([Errno(99), Errno(111)].into()));
+        assert!(parse(&["EWHAT"]).unwrap_err().contains("EWHAT"));
+    }
+
+    #[test]
+    fn a_state_that_is_never_reported_is_refused() {
+        assert!(parse_state("time-wait").unwrap_err().contains("TIME-WAIT"));
+        assert!(parse_state("syn-sent").is_ok());
+    }
+}

@@ -1,0 +1,295 @@
+//! What happened, in the field's terms: the typed form of a record.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use tracer_ebpf::{COMM_LEN, state};
+
+/// A TCP state, named as `ss` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct State(u8);
+
+/// Number, name as `ss` prints it. include/net/tcp_states.h; iproute2 misc/ss.c.
+const STATES: [(u8, &str); 12] = [
+    (state::ESTABLISHED, "ESTAB"),
+    (state::SYN_SENT, "SYN-SENT"),
+    (state::SYN_RECV, "SYN-RECV"),
+    (state::FIN_WAIT1, "FIN-WAIT-1"),
+    (state::FIN_WAIT2, "FIN-WAIT-2"),
+    (state::TIME_WAIT, "TIME-WAIT"),
+    (state::CLOSE, "UNCONN"),
+    (state::CLOSE_WAIT, "CLOSE-WAIT"),
+    (state::LAST_ACK, "LAST-ACK"),
+    (state::LISTEN, "LISTEN"),
+    (state::CLOSING, "CLOSING"),
+    (state::NEW_SYN_RECV, "NEW-SYN-RECV"),
+];
+
+impl State {
+    /// `TCP_ESTABLISHED`
+    pub const ESTABLISHED: Self = Self(state::ESTABLISHED);
+    /// `TCP_SYN_SENT`
+    pub const SYN_SENT: Self = Self(state::SYN_SENT);
+    /// `TCP_CLOSE`
+    pub const CLOSE: Self = Self(state::CLOSE);
+    /// `TCP_TIME_WAIT`
+    pub const TIME_WAIT: Self = Self(state::TIME_WAIT);
+
+    /// The state with the kernel's number, 1 to 12.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        (1..=12).contains(&number).then_some(Self(number))
+    }
+
+    /// The kernel's number, 1 to 12.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The name as `ss` prints it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        STATES[usize::from(self.0) - 1].1
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for State {
+    type Err = String;
+
+    /// Takes `ss`'s printed names, its filter names (`established`, `syn-sent`, `close`, …) and the
+    /// kernel's (`TCP_SYN_SENT`), in any case.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = text.to_ascii_uppercase().replace('_', "-");
+        let wanted = wanted.strip_prefix("TCP-").unwrap_or(&wanted);
+        let wanted = match wanted {
+            "ESTABLISHED" => "ESTAB",
+            "CLOSE" | "CLOSED" => "UNCONN",
+            "FIN-WAIT1" => "FIN-WAIT-1",
+            "FIN-WAIT2" => "FIN-WAIT-2",
+            "LISTENING" => "LISTEN",
+            other => other,
+        };
+        STATES.iter().find(|(_, name)| *name == wanted).map(|&(number, _)| Self(number)).ok_or_else(
+            || {
+                let names: Vec<&str> = STATES.iter().map(|&(_, name)| name).collect();
+                format!("no TCP state {text:?}; there are {}", names.join(", "))
+            },
+        )
+    }
+}
+
+/// A task's name: at most 15 bytes, any bytes. Shown with control bytes made visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Comm([u8; COMM_LEN]);
+
+impl Comm {
+    /// From the kernel's zero-padded array.
+    #[must_use]
+    pub fn new(bytes: [u8; COMM_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes before the first zero.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
+        &self.0[..end]
+    }
+}
+
+impl fmt::Display for Comm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        for chunk in self.bytes().utf8_chunks() {
+            for character in chunk.valid().chars() {
+                if is_inert(character) {
+                    f.write_char(character)?;
+                } else {
+                    write!(f, "{}", character.escape_unicode())?;
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character of a foreign name can be printed as it is: not a control character, and not
+/// one that reorders or hides its neighbours (Unicode's bidirectional controls and the like).
+fn is_inert(character: char) -> bool {
+    !character.is_control()
+        && character != '\\'
+        && !matches!(character,
+            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// An errno, named as the C library names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Errno(pub u16);
+
+/// Largest errno of Linux on the architectures of interest (`EHWPOISON`).
+pub const MAX_ERRNO: u16 = 133;
+
+impl Errno {
+    /// `EADDRNOTAVAIL`
+    pub const EADDRNOTAVAIL: Self = Self(nix::errno::Errno::EADDRNOTAVAIL as u16);
+    /// `ECONNREFUSED`
+    pub const ECONNREFUSED: Self = Self(nix::errno::Errno::ECONNREFUSED as u16);
+}
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match nix::errno::Errno::from_raw(i32::from(self.0)) {
+            nix::errno::Errno::UnknownErrno => write!(f, "errno {}", self.0),
+            known => f.pad(&format!("{known:?}")),
+        }
+    }
+}
+
+impl FromStr for Errno {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wanted = text.trim().to_ascii_uppercase();
+        (1..=MAX_ERRNO).map(Self).find(|errno| errno.to_string() == wanted).ok_or_else(|| {
+            format!("no error {text:?}; names are as in errno(3), such as EADDRNOTAVAIL, ECONNREFUSED")
+        })
+    }
+}
+
+/// How the owner is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// The transition ran in the owner's own system call.
+    Current,
+    /// Stored when the owner called `connect()` or `listen()`.
+    Stored,
+}
+
+/// The process behind a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Process id (the kernel's tgid), in the initial pid namespace.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: Comm,
+    /// How this is known.
+    pub known: Known,
+}
+
+/// A TCP socket went from one state to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
+    pub ts_ns: u64,
+    /// The kernel's socket cookie.
+    pub cookie: Option<u64>,
+    /// State before.
+    pub old: State,
+    /// State after.
+    pub new: State,
+    /// Local address; v4-mapped is given as IPv4.
+    pub src: IpAddr,
+    /// Local port; `None`: the socket has none.
+    pub sport: Option<u16>,
+    /// Remote address.
+    pub dst: IpAddr,
+    /// Remote port; 0 for a listener.
+    pub dport: u16,
+    /// Network namespace, as `readlink /proc/PID/ns/net` shows it.
+    pub netns: Option<u32>,
+    /// Cgroup id of the owner (inode of its directory in the cgroup2 hierarchy).
+    pub cgroup: Option<u64>,
+    /// Who opened the socket.
+    pub owner: Option<Owner>,
+    /// Nanoseconds spent in the old state.
+    pub age_ns: Option<u64>,
+    /// `sk_err`; `None`: this rung can't read it.
+    pub sk_err: Option<u16>,
+    /// Both directions were shut down by the application (`SHUTDOWN_MASK`).
+    pub shut_down: bool,
+    /// The application had called `bind()` before `connect()`.
+    pub port_held: bool,
+    /// At least one segment left the socket.
+    pub sent: bool,
+    /// This host is the server of the connection.
+    pub passive: bool,
+}
+
+/// Events that were produced and did not reach userspace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Nanoseconds since boot at which the loss was noticed.
+    pub ts_ns: u64,
+    /// State changes dropped since the last such event.
+    pub states: u64,
+    /// Failures dropped since the last such event.
+    pub failures: u64,
+    /// Sockets whose owner could not be stored.
+    pub owners: u64,
+}
+
+/// One event on the road.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A TCP state change.
+    State(StateChange),
+    /// Loss is data.
+    Lost(Loss),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comm(bytes: &[u8]) -> String {
+        let mut padded = [0; COMM_LEN];
+        padded[..bytes.len()].copy_from_slice(bytes);
+        Comm::new(padded).to_string()
+    }
+
+    #[test]
+    fn hostile_names_are_made_visible() {
+        assert_eq!(comm(b"nginx"), "nginx");
+        assert_eq!(comm(b"a\x1b[31mb"), "a\\u{1b}[31mb");
+        assert_eq!(comm(b"a\nb\x07"), "a\\u{a}b\\u{7}");
+        assert_eq!(comm(b"\xff\xfeok"), "\\xff\\xfeok");
+        assert_eq!(comm("a\u{202e}b".as_bytes()), "a\\u{202e}b");
+        assert_eq!(comm("a\u{9b}b".as_bytes()), "a\\u{9b}b");
+        assert_eq!(comm(b"a\\nb"), "a\\u{5c}nb");
+        assert_eq!(comm("wörker".as_bytes()), "wörker");
+    }
+
+    #[test]
+    fn state_names_go_both_ways() {
+        for number in 1..=12 {
+            let state = State::from_number(number).unwrap();
+            assert_eq!(state.name().parse::<State>().unwrap(), state);
+        }
+        assert_eq!("established".parse::<State>().unwrap(), State::ESTABLISHED);
+        assert_eq!("TCP_SYN_SENT".parse::<State>().unwrap(), State::SYN_SENT);
+        assert_eq!("close".parse::<State>().unwrap(), State::CLOSE);
+        assert!("OPEN".parse::<State>().unwrap_err().contains("SYN-SENT"));
+        assert_eq!(State::from_number(0), None);
+        assert_eq!(State::from_number(13), None);
+    }
+
+    #[test]
+    fn errno_names_go_both_ways() {
+        assert_eq!(Errno::EADDRNOTAVAIL, Errno(99));
+        assert_eq!(Errno(99).to_string(), "EADDRNOTAVAIL");
+        assert_eq!("econnrefused".parse::<Errno>().unwrap(), Errno(111));
+        assert!("ENOSUCH".parse::<Errno>().is_err());
+        assert!("errno 41".parse::<Errno>().is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! All that touches the kernel.
+
+pub mod btf;
+pub mod cgroup;
+pub mod ladder;
+pub mod loader;
+pub mod netns;
+pub mod privilege;
+pub mod ring;
+pub mod sock_diag;
+pub mod tracefs;

@@ -1,0 +1,77 @@
+//! The tracing file system: whether it is mounted, and how a tracepoint's record is laid out.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use tracer_ebpf::globals::TRACEPOINT_FIELDS;
+
+/// Where distributions mount it.
+const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// What a person can do when it isn't mounted.
+pub const HOW_TO_MOUNT: &str = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`";
+
+/// The directory of `sock:inet_sock_set_state`.
+///
+/// # Errors
+/// tracefs is not mounted at either usual place, or this kernel has no such tracepoint (before 4.16).
+pub fn state_tracepoint() -> Result<PathBuf> {
+    let mounted = MOUNTS.iter().map(PathBuf::from).find(|mount| mount.join("events").is_dir());
+    let mount = mounted.ok_or_else(|| {
+        anyhow!("tracefs is not mounted at {} or {}: {HOW_TO_MOUNT}", MOUNTS[0], MOUNTS[1])
+    })?;
+    let directory = mount.join("events/sock/inet_sock_set_state");
+    if directory.is_dir() {
+        Ok(directory)
+    } else {
+        Err(anyhow!("this kernel has no tracepoint sock:inet_sock_set_state (it came with 4.16)"))
+    }
+}
+
+/// Offsets of the tracepoint's fields in its record, by the name of the global that takes each.
+///
+/// # Errors
+/// As [`state_tracepoint`], or the format file lacks a field.
+pub fn state_fields() -> Result<Vec<(&'static str, u32)>> {
+    let path = state_tracepoint()?.join("format");
+    let format = std::fs::read_to_string(&path)
+        .with_context(|| format!("can't read {}", path.display()))?;
+    TRACEPOINT_FIELDS
+        .iter()
+        .map(|&(global, field)| {
+            let offset = field_offset(&format, field)
+                .ok_or_else(|| anyhow!("{} has no field {field}", path.display()))?;
+            Ok((global, offset))
+        })
+        .collect()
+}
+
+/// The offset in a line such as `field:__u16 sport;	offset:24;	size:2;	signed:0;`.
+fn field_offset(format: &str, field: &str) -> Option<u32> {
+    format.lines().find_map(|line| {
+        let mut parts = line.trim().split(';').map(str::trim);
+        let declared = parts.next()?.strip_prefix("field:")?;
+        let name = declared.rsplit([' ', '*']).next()?;
+        let name = name.split('[').next()?;
+        if name != field {
+            return None;
+        }
+        parts.next()?.strip_prefix("offset:")?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::field_offset;
+
+    #[test]
+    fn reads_the_format_file() {
+        let format = "\tfield:const void * skaddr;\toffset:8;\tsize:8;\tsigned:0;\n\
+                      \tfield:__u16 sport;\toffset:24;\tsize:2;\tsigned:0;\n\
+                      \tfield:__u8 saddr_v6[16];\toffset:40;\tsize:16;\tsigned:0;\n";
+        assert_eq!(field_offset(format, "skaddr"), Some(8));
+        assert_eq!(field_offset(format, "sport"), Some(24));
+        assert_eq!(field_offset(format, "saddr_v6"), Some(40));
+        assert_eq!(field_offset(format, "saddr"), None);
+    }
+}

@@ -1,0 +1,31 @@
+//! socklife: which connection ceiling did this host hit, who hit it, toward which upstream?
+//!
+//! Data goes one way, and every room has one job:
+//!
+//! ```text
+//! probe → record → ring ─→ source (Bytes) → decode (Event) → table (pure fold) → Change → sink
+//! kernel side (tracer-ebpf)                userspace (this crate)
+//! ```
+//!
+//! - [`kernel`]: all that touches the kernel: loader, ladder of hooks, rings, namespaces.
+//! - [`filter`]: what the user asked for, resolved to what the kernel side compares.
+//! - [`source`]: batches of records in the order of time.
+//! - [`decode`]: bytes to [`event`]s. [`reason`]: why a connection failed.
+//! - [`table`]: the fold; no clock, no I/O.
+//! - [`sampler`]: measures ports while connects fail. [`ceilings`]: what it measures.
+//! - [`sink`]: text and JSON. [`run`]: the one loop. [`cli`]: the command line.
+
+#![deny(unsafe_code)]
+
+pub mod ceilings;
+pub mod cli;
+pub mod decode;
+pub mod event;
+pub mod filter;
+pub mod kernel;
+pub mod reason;
+pub mod run;
+pub mod sampler;
+pub mod sink;
+pub mod source;
+pub mod table;

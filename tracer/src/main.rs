@@ -1,0 +1,142 @@
+//! Parse, run, exit code.
+
+use std::{
+    io::{IsTerminal, stdout},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use jiff::tz::TimeZone;
+use socklife::{
+    cli::{Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors},
+    filter::Filter,
+    kernel::{
+        ladder::Ground,
+        loader::{self, Kernel, Options},
+        ring::boot_epoch_ns,
+    },
+    run::{Run, Schedule},
+    sampler::PortSampler,
+    sink::{Sink, Totals, clock::Clock, json, output::Output, text},
+    source::Live,
+    table::{Selection, Table},
+};
+use tracing::Level;
+use tracing_subscriber::{
+    Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+/// `count --fail-over N`: the count is above N.
+const ABOVE: u8 = 4;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("socklife: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// -v: our own debug messages; -vv: the kernel side's too; -vvv: everybody's.
+fn log_to_stderr(verbose: u8) {
+    let levels = Targets::new().with_default(Level::WARN);
+    let levels = match verbose {
+        0 => levels,
+        1 => levels.with_target("socklife", Level::DEBUG),
+        2 => levels.with_targets([("socklife", Level::DEBUG), ("tracer_ebpf", Level::DEBUG)]),
+        _ => Targets::new().with_default(Level::DEBUG),
+    };
+    let print = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    tracing_subscriber::registry().with(print.with_filter(levels)).init();
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Trace(args) => trace(args, cli.verbose),
+        Command::Count(args) => count(args, cli.verbose),
+        Command::Features(args) => Ok(features(args)),
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Cli::command(), "socklife", &mut stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
+    let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
+    let mut sink: Box<dyn Sink> = match args.run.format {
+        Format::Text => Box::new(text::Trace::new(clock, text::colour())),
+        Format::Json => Box::new(json::Trace::new(clock)),
+    };
+    let table = Table::new(Selection::All);
+    let (table, totals) =
+        to_the_end(&args.run, verbose, &args.filter.resolve()?, table, sink.as_mut(), None)?;
+    eprintln!("{}", text::trace_summary(&table, &totals));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
+    let wanted = parse_errors(&args.error).unwrap_or_else(|why| {
+        Cli::command().error(ErrorKind::ValueValidation, format!("--error: {why}")).exit()
+    });
+    let mut filter = args.filter.resolve()?;
+    filter.failures = true;
+    filter.errors = Some(wanted.clone());
+    let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
+    let mut sink: Box<dyn Sink> = match args.run.format {
+        Format::Text => Box::new(text::Count::new(clock, text::colour())),
+        Format::Json => Box::new(json::Count::new(clock)),
+    };
+    let sampler = Some(PortSampler::default());
+    let (table, _) =
+        to_the_end(&args.run, verbose, &filter, Table::new(wanted), sink.as_mut(), sampler)?;
+    let above = args.fail_over.is_some_and(|most| table.failures() > most);
+    Ok(if above { ExitCode::from(ABOVE) } else { ExitCode::SUCCESS })
+}
+
+fn to_the_end(
+    args: &RunArgs,
+    verbose: u8,
+    filter: &Filter,
+    table: Table,
+    sink: &mut dyn Sink,
+    sampler: Option<PortSampler>,
+) -> Result<(Table, Totals)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    runtime.block_on(async {
+        let options = Options {
+            ring_size: args.ring_size,
+            hooks: args.hooks,
+            kernel_log: verbose >= 2,
+        };
+        let kernel = Kernel::attach(&options, filter)?;
+        tracing::info!("state changes come from {}", kernel.rung());
+        let schedule = Schedule { duration: args.duration, interval: args.interval };
+        let run = Run::new(Live::new(kernel), table, sink, sampler);
+        run.to_the_end(schedule, Output::stdout()?).await
+    })
+}
+
+fn features(args: &FeaturesArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let features = match runtime {
+        Ok(runtime) => runtime.block_on(async { loader::features(args.hooks) }),
+        Err(_) => Vec::new(),
+    };
+    let ground = Ground::survey();
+    match args.format {
+        Format::Text => text::features(&ground, &features, &mut stdout()),
+        Format::Json => json::features(&ground, &features, &mut stdout()),
+    }
+    ExitCode::SUCCESS
+}

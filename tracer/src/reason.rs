@@ -1,0 +1,129 @@
+//! Why a connection failed: a function of the record alone, so that a later version classifies an
+//! old capture better.
+
+use std::fmt;
+
+use nix::errno::Errno as E;
+
+use crate::event::{Errno, State, StateChange};
+
+/// Why a connection failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// `connect()` found no free local port: `EADDRNOTAVAIL`.
+    PortRangeExhausted,
+    /// The local port came from `bind()`, and its 4-tuple was taken: `EADDRNOTAVAIL`.
+    TupleCollision,
+    /// The peer answered with a reset: `ECONNREFUSED`.
+    Refused,
+    /// No answer in time: `ETIMEDOUT`.
+    TimedOut,
+    /// No route, no neighbour, or an ICMP error.
+    Unreachable,
+    /// Reset by the peer after it was established: `ECONNRESET`, `EPIPE`.
+    Reset,
+    /// The application closed the socket while it was connecting.
+    Abandoned,
+    /// This host gave up for another cause.
+    LocalError,
+}
+
+impl Reason {
+    /// All of them, in the order in which they are documented.
+    pub const ALL: [Self; 8] = [
+        Self::PortRangeExhausted,
+        Self::TupleCollision,
+        Self::Refused,
+        Self::TimedOut,
+        Self::Unreachable,
+        Self::Reset,
+        Self::Abandoned,
+        Self::LocalError,
+    ];
+
+    /// The stable name, as JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PortRangeExhausted => "port-range-exhausted",
+            Self::TupleCollision => "tuple-collision",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed-out",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::Abandoned => "abandoned",
+            Self::LocalError => "local-error",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A failure: its reason, and the errno that the application saw where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Why; `None`: this rung can't tell.
+    pub reason: Option<Reason>,
+    /// The errno of `connect()` or of the next call on the socket.
+    pub error: Option<Errno>,
+}
+
+/// Classifies a state change; `None`: not a failure.
+///
+/// How each kind of failure reads was observed with known numbers of each made, see docs/events.md.
+/// The order of the questions matters: an errno on the socket is the kernel's own verdict; without
+/// one, `connect()` itself failed (nothing was sent) or the application gave up.
+#[must_use]
+pub fn classify(change: &StateChange) -> Option<Failure> {
+    if change.new != State::CLOSE {
+        return None;
+    }
+    let connecting = change.old == State::SYN_SENT;
+    let Some(sk_err) = change.sk_err else {
+        // The plain tracepoint without type information: only a missing port speaks for itself.
+        let exhausted = connecting && change.sport.is_none();
+        return connecting.then_some(Failure {
+            reason: exhausted.then_some(Reason::PortRangeExhausted),
+            error: exhausted.then_some(Errno::EADDRNOTAVAIL),
+        });
+    };
+    if sk_err != 0 {
+        let reason = Some(by_errno(sk_err));
+        return Some(Failure { reason, error: Some(Errno(sk_err)) });
+    }
+    if !connecting {
+        return None;
+    }
+    let (reason, error) = if change.sent || change.shut_down {
+        (Reason::Abandoned, None)
+    } else if change.sport.is_none() {
+        (Reason::PortRangeExhausted, Some(Errno::EADDRNOTAVAIL))
+    } else if change.port_held {
+        (Reason::TupleCollision, Some(Errno::EADDRNOTAVAIL))
+    } else {
+        // A port was chosen and then something else failed; what, only connect()'s caller saw.
+        (Reason::LocalError, None)
+    };
+    Some(Failure { reason: Some(reason), error })
+}
+
+fn by_errno(sk_err: u16) -> Reason {
+    match E::from_raw(i32::from(sk_err)) {
+        E::ECONNREFUSED => Reason::Refused,
+        E::ETIMEDOUT => Reason::TimedOut,
+        E::ECONNRESET | E::EPIPE => Reason::Reset,
+        // What an ICMP error turns into (net/ipv4/icmp.c, icmp_err_convert) and a failed neighbour.
+        E::EHOSTUNREACH
+        | E::ENETUNREACH
+        | E::EHOSTDOWN
+        | E::ENONET
+        | E::ENOPROTOOPT
+        | E::EACCES
+        | E::EPROTO => Reason::Unreachable,
+        _ => Reason::LocalError,
+    }
+}

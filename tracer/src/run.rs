@@ -1,0 +1,172 @@
+//! The one loop: source → decode → table → sink.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Interval, interval_at, sleep_until},
+};
+
+use crate::{
+    decode::decode,
+    event::Event,
+    sampler::PortSampler,
+    sink::{Sink, Totals, output::{Output, Sent}},
+    source::{Batch, Live},
+    table::Table,
+};
+
+/// When a run ends, and how often it prints totals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Schedule {
+    /// How long.
+    pub duration: Option<Duration>,
+    /// How often totals are printed.
+    pub interval: Option<Duration>,
+}
+
+/// Ctrl-C, SIGTERM and hang-up.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("can't listen for signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+/// A run: what the loop owns.
+pub struct Run<'a> {
+    source: Live,
+    table: Table,
+    sink: &'a mut dyn Sink,
+    sampler: Option<PortSampler>,
+    started: Instant,
+    undecodable: u64,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Run<'a> {
+    /// `sampler` measures ports while connects fail for want of one; `None`: nobody asked.
+    pub fn new(
+        source: Live,
+        table: Table,
+        sink: &'a mut dyn Sink,
+        sampler: Option<PortSampler>,
+    ) -> Self {
+        let (started, undecodable, buffer) = (Instant::now(), 0, Vec::new());
+        Self { source, table, sink, sampler, started, undecodable, buffer }
+    }
+
+    /// Runs until the time is up, a signal comes, or nobody reads the output any more; then takes
+    /// what is still in the rings, so that all that was produced is seen or counted as lost.
+    ///
+    /// # Errors
+    /// The kernel side or the output fails.
+    pub async fn to_the_end(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
+        let mut stop = Stop::listen()?;
+        let deadline = schedule.duration.map(|duration| self.started + duration);
+        let mut ticks = schedule.interval.map(|every| interval_at((self.started + every).into(), every));
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.asked() => break,
+                () = until(deadline) => break,
+                () = tick(&mut ticks) => self.totals()?,
+                batch = self.source.next() => self.fold(&batch?),
+            }
+            tokio::select! {
+                biased;
+                sent = output.send(&mut self.buffer) => if sent == Sent::ReaderGone { break },
+                () = stop.asked() => break,
+                () = until(deadline) => break,
+            }
+        }
+        self.source.stop();
+        while let Some(batch) = self.source.rest()? {
+            self.fold(&batch);
+            tokio::select! {
+                biased;
+                sent = output.send(&mut self.buffer) => if sent == Sent::ReaderGone { break },
+                () = stop.asked() => break,
+            }
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.finish(&mut self.table).await;
+        }
+        let totals = self.now()?;
+        self.sink.end(&self.table, &totals, &mut self.buffer);
+        if self.undecodable > 0 {
+            tracing::warn!("{} records were not understood", self.undecodable);
+        }
+        output.finish(self.buffer).await?;
+        Ok((self.table, totals))
+    }
+
+    fn fold(&mut self, batch: &Batch) {
+        for event in decode(&batch.records) {
+            match event {
+                Ok(event) => self.apply(&event),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+        if let Some(loss) = batch.lost {
+            self.apply(&Event::Lost(loss));
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.poll(&mut self.table);
+        }
+    }
+
+    fn apply(&mut self, event: &Event) {
+        let change = self.table.apply(event);
+        self.sink.event(event, &change, &mut self.buffer);
+    }
+
+    fn totals(&mut self) -> Result<()> {
+        let totals = self.now()?;
+        self.sink.totals(&self.table, &totals, &mut self.buffer);
+        Ok(())
+    }
+
+    fn now(&self) -> Result<Totals> {
+        let duration_s = self.started.elapsed().as_secs_f64();
+        Ok(Totals { duration_s, produced: self.source.produced()? })
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn tick(ticks: &mut Option<Interval>) {
+    match ticks {
+        Some(ticks) => {
+            ticks.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

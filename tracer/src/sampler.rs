@@ -1,0 +1,93 @@
+//! While connects fail for want of a local port: how many ports are in use toward that upstream.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    ceilings::ephemeral_ports::{self, PortUse},
+    kernel::ring::boot_time_ns,
+    reason::Reason,
+    table::{FailureKey, Table},
+};
+
+/// How often at most.
+const EVERY: Duration = Duration::from_secs(1);
+/// Most rows measured at a time: each lists the sockets of its upstream.
+const MAX_ROWS: usize = 16;
+/// How long the end of a run waits for a measurement under way.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+type Sample = Vec<(FailureKey, PortUse)>;
+
+/// Measures on a thread of its own, since it enters other network namespaces.
+#[derive(Debug, Default)]
+pub struct PortSampler {
+    under_way: Option<oneshot::Receiver<Sample>>,
+    started: Option<Instant>,
+    since_ns: u64,
+}
+
+impl PortSampler {
+    /// Takes over a measurement that is ready, and starts one when rows have failed since the last.
+    pub fn poll(&mut self, table: &mut Table) {
+        if let Some(result) = &mut self.under_way {
+            match result.try_recv() {
+                Ok(sample) => note(table, sample),
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Err(oneshot::error::TryRecvError::Closed) => {}
+            }
+            self.under_way = None;
+        }
+        if self.started.is_none_or(|started| started.elapsed() >= EVERY) {
+            self.start(table);
+        }
+    }
+
+    fn start(&mut self, table: &Table) {
+        let exhausted = |key: &FailureKey| key.reason == Some(Reason::PortRangeExhausted);
+        let failing: Vec<FailureKey> = table
+            .rows()
+            .into_iter()
+            .filter(|(key, row)| exhausted(key) && row.last_ns > self.since_ns)
+            .map(|(key, _)| key.clone())
+            .take(MAX_ROWS)
+            .collect();
+        if failing.is_empty() {
+            return;
+        }
+        self.since_ns = boot_time_ns();
+        self.started = Some(Instant::now());
+        let (answer, result) = oneshot::channel();
+        let measure = move || {
+            let sample = failing.into_iter().filter_map(|key| Some((key.clone(), measure(&key)?)));
+            // Nobody waits any more: the run has ended.
+            let _ = answer.send(sample.collect());
+        };
+        match std::thread::Builder::new().name("ports".to_owned()).spawn(measure) {
+            Ok(_) => self.under_way = Some(result),
+            Err(error) => tracing::debug!("can't start a thread to measure ports: {error}"),
+        }
+    }
+
+    /// Waits for a measurement under way.
+    pub async fn finish(&mut self, table: &mut Table) {
+        self.poll(table);
+        if let Some(result) = self.under_way.take()
+            && let Ok(Ok(sample)) = tokio::time::timeout(LAST_WAIT, result).await
+        {
+            note(table, sample);
+        }
+    }
+}
+
+fn note(table: &mut Table, sample: Sample) {
+    for (key, ports) in sample {
+        table.note_ports(&key, ports);
+    }
+}
+
+fn measure(key: &FailureKey) -> Option<PortUse> {
+    let ports = ephemeral_ports::measure(key.netns?, key.src, key.dst?, key.dport?);
+    ports.map_err(|error| tracing::debug!("can't measure ports: {error:#}")).ok()
+}

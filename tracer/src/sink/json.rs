@@ -1,0 +1,236 @@
+//! NDJSON: one object a line. The keys are a contract, see docs/output.md.
+
+use std::{io::Write, net::IpAddr};
+
+use serde::{Serialize, Serializer};
+
+use super::{Sink, Totals, clock::Clock};
+use crate::{
+    event::{Event, Loss, Owner, StateChange},
+    kernel::cgroup::Cgroups,
+    reason::Failure,
+    table::{Change, FailureKey, FailureRow, Table},
+};
+
+/// Shows a value as it displays itself.
+fn shown<T: std::fmt::Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
+fn line(value: &impl Serialize, out: &mut Vec<u8>) {
+    // Writing into memory can't fail, and these types hold nothing that JSON can't.
+    if serde_json::to_writer(&mut *out, value).is_ok() {
+        out.push(b'\n');
+    }
+}
+
+#[derive(Serialize)]
+struct StateLine<'a> {
+    ts: &'a str,
+    event: &'static str,
+    old: &'static str,
+    new: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    error: Option<crate::event::Errno>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    reason: Option<crate::reason::Reason>,
+    src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sport: Option<u16>,
+    dst: IpAddr,
+    dport: u16,
+    family: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    comm: Option<crate::event::Comm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cookie: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_us: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct LostLine<'a> {
+    ts: &'a str,
+    event: &'static str,
+    lost: u64,
+    lost_states: u64,
+    lost_failures: u64,
+    lost_owners: u64,
+}
+
+/// `trace --format json`
+#[derive(Debug)]
+pub struct Trace {
+    clock: Clock,
+    cgroups: Cgroups,
+}
+
+impl Trace {
+    /// `clock` dates the events.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, cgroups: Cgroups::default() }
+    }
+
+    fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
+        let ts = self.clock.rfc3339(change.ts_ns);
+        let owner: Option<&Owner> = change.owner.as_ref();
+        let state = StateLine {
+            ts: &ts,
+            event: "state",
+            old: change.old.name(),
+            new: change.new.name(),
+            error: failure.and_then(|failure| failure.error),
+            reason: failure.and_then(|failure| failure.reason),
+            src: change.src,
+            sport: change.sport,
+            dst: change.dst,
+            dport: change.dport,
+            family: if change.dst.is_ipv4() { 4 } else { 6 },
+            pid: owner.map(|owner| owner.pid),
+            comm: owner.map(|owner| owner.comm),
+            netns: change.netns,
+            cgroup: change.cgroup.and_then(|id| self.cgroups.path(id)),
+            cookie: change.cookie,
+            age_us: change.age_ns.map(|ns| ns / 1000),
+        };
+        line(&state, out);
+    }
+
+    fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        let lost = LostLine {
+            ts: &self.clock.rfc3339(loss.ts_ns),
+            event: "lost",
+            lost: loss.states + loss.failures,
+            lost_states: loss.states,
+            lost_failures: loss.failures,
+            lost_owners: loss.owners,
+        };
+        line(&lost, out);
+    }
+}
+
+impl Sink for Trace {
+    fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
+        match (event, change) {
+            (Event::Lost(loss), _) => self.lost(loss, out),
+            (Event::State(state), Change::Failure(failure)) => self.state(state, Some(failure), out),
+            (Event::State(state), _) => self.state(state, None, out),
+        }
+    }
+
+    fn totals(&mut self, _table: &Table, _totals: &Totals, _out: &mut Vec<u8>) {}
+}
+
+#[derive(Serialize)]
+struct CountLine<'a> {
+    total: u64,
+    lost: u64,
+    duration_s: f64,
+    seen: u64,
+    produced: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    lost_owners: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    unlisted: u64,
+    by: Vec<CountRow<'a>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Serialize)]
+struct CountRow<'a> {
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    error: Option<crate::event::Errno>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    reason: Option<crate::reason::Reason>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    comm: Option<crate::event::Comm>,
+    pids: &'a std::collections::BTreeSet<u32>,
+    src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    netns: Option<u32>,
+    count: u64,
+    first: String,
+    last: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_used: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports_usable: Option<u32>,
+}
+
+/// `count --format json`
+#[derive(Debug)]
+pub struct Count {
+    clock: Clock,
+}
+
+impl Count {
+    /// `clock` dates the first and last failure of a row.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock }
+    }
+
+    fn row<'a>(&mut self, (key, row): (&FailureKey, &'a FailureRow)) -> CountRow<'a> {
+        CountRow {
+            error: key.error,
+            reason: key.reason,
+            comm: key.comm,
+            pids: &row.pids,
+            src: key.src,
+            sport: key.sport,
+            dst: key.dst,
+            dport: key.dport,
+            netns: key.netns,
+            count: row.count,
+            first: self.clock.rfc3339(row.first_ns),
+            last: self.clock.rfc3339(row.last_ns),
+            ports_used: row.ports.map(|ports| ports.used),
+            ports_usable: row.ports.map(|ports| ports.usable),
+        }
+    }
+}
+
+impl Sink for Count {
+    fn event(&mut self, _event: &Event, _change: &Change, _out: &mut Vec<u8>) {}
+
+    fn totals(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
+        let count = CountLine {
+            total: table.failures(),
+            lost: table.lost(),
+            duration_s: (totals.duration_s * 1000.0).round() / 1000.0,
+            seen: table.seen(),
+            produced: totals.produced,
+            lost_owners: table.owners_lost(),
+            unlisted: table.unlisted(),
+            by: table.rows().into_iter().map(|row| self.row(row)).collect(),
+        };
+        line(&count, out);
+    }
+}
+
+/// `features --format json`
+pub fn features(ground: &impl Serialize, features: &impl Serialize, out: &mut impl Write) {
+    let all = serde_json::json!({ "host": ground, "events": features });
+    // A closed pipe is not ours to report.
+    let _ = writeln!(out, "{all}");
+}

@@ -1,0 +1,318 @@
+//! For people: aligned columns, colour on a terminal.
+
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+    net::IpAddr,
+};
+
+use super::{Sink, Totals, clock::Clock};
+use crate::{
+    event::{Event, Loss, StateChange},
+    kernel::ladder::{Feature, Ground},
+    reason::Failure,
+    table::{Change, FailureKey, FailureRow, Table},
+};
+
+/// Whether to colour: standard output is a terminal, and the user did not say no
+/// (<https://no-color.org>).
+#[must_use]
+pub fn colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !refused && !dumb
+}
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const YELLOW: &str = "\x1b[33m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Paints, or not.
+#[derive(Clone, Copy, Debug)]
+struct Paint(bool);
+
+impl Paint {
+    fn line(self, style: &str, line: &str, out: &mut Vec<u8>) {
+        let (start, end) = if self.0 { (style, PLAIN) } else { ("", "") };
+        // Writing into memory can't fail.
+        let _ = writeln!(out, "{start}{line}{end}");
+    }
+}
+
+/// `10.0.0.1:80`, `[::1]:80`; `-` where there is no port.
+fn endpoint(address: IpAddr, port: Option<u16>) -> String {
+    let port: &dyn Display = port.as_ref().map_or(&"-", |port| port);
+    match address {
+        IpAddr::V4(v4) => format!("{v4}:{port}"),
+        IpAddr::V6(v6) => format!("[{v6}]:{port}"),
+    }
+}
+
+/// `1,234,567`
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// `12us`, `3.4ms`, `5.6s`: three digits are enough to see what matters.
+#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+fn span(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => format!("{}us", ns / 1000),
+        1_000_000..1_000_000_000 => format!("{:.1}ms", ns as f64 / 1e6),
+        _ => format!("{:.1}s", ns as f64 / 1e9),
+    }
+}
+
+fn events_lost(lost: u64) -> String {
+    format!("{} events lost: the ring was full; raise --ring-size or filter more", thousands(lost))
+}
+
+fn owners_lost(lost: u64) -> String {
+    format!("{} sockets have no owner shown: the kernel had no room to store it", thousands(lost))
+}
+
+/// `trace --format text`
+#[derive(Debug)]
+pub struct Trace {
+    clock: Clock,
+    paint: Paint,
+    header: bool,
+}
+
+impl Trace {
+    /// `clock` dates the events; `colour`: paint failures.
+    #[must_use]
+    pub fn new(clock: Clock, colour: bool) -> Self {
+        Self { clock, paint: Paint(colour), header: true }
+    }
+
+    fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.header) {
+            let titles = format!(
+                "{:<15} {:>7} {:<15} {:<21} {:<21} {:<10} {:<10} {:>8}  FAILURE",
+                "TIME", "PID", "COMM", "LOCAL", "REMOTE", "OLD", "NEW", "AGE"
+            );
+            self.paint.line(BOLD, &titles, out);
+        }
+        let (pid, comm) = match &change.owner {
+            Some(owner) => (owner.pid.to_string(), owner.comm.to_string()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let mut line = format!(
+            "{} {pid:>7} {comm:<15} {:<21} {:<21} {:<10} {:<10} {:>8}",
+            self.clock.time(change.ts_ns),
+            endpoint(change.src, change.sport),
+            endpoint(change.dst, Some(change.dport)),
+            change.old,
+            change.new,
+            change.age_ns.map_or_else(|| "-".to_owned(), span),
+        );
+        if let Some(failure) = failure {
+            let reason = failure.reason.map_or("unknown", |reason| reason.name());
+            line += &match failure.error {
+                Some(error) => format!("  {reason} ({error})"),
+                None => format!("  {reason}"),
+            };
+        }
+        self.paint.line(if failure.is_some() { RED } else { "" }, &line, out);
+    }
+
+    fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
+        let at = self.clock.time(loss.ts_ns);
+        let events = loss.states + loss.failures;
+        if events > 0 {
+            self.paint.line(YELLOW, &format!("{at} {}", events_lost(events)), out);
+        }
+        if loss.owners > 0 {
+            self.paint.line(YELLOW, &format!("{at} {}", owners_lost(loss.owners)), out);
+        }
+    }
+}
+
+impl Sink for Trace {
+    fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
+        match (event, change) {
+            (Event::Lost(loss), _) => self.lost(loss, out),
+            (Event::State(state), Change::Failure(failure)) => self.state(state, Some(failure), out),
+            (Event::State(state), _) => self.state(state, None, out),
+        }
+    }
+
+    fn totals(&mut self, _table: &Table, _totals: &Totals, _out: &mut Vec<u8>) {}
+}
+
+/// The end of a trace in words, for standard error, so that standard output holds events only.
+#[must_use]
+pub fn trace_summary(table: &Table, totals: &Totals) -> String {
+    let mut summary = format!(
+        "{} events in {:.1} s, {} lost ({} produced)",
+        thousands(table.seen()),
+        totals.duration_s,
+        thousands(table.lost()),
+        thousands(totals.produced),
+    );
+    if table.owners_lost() > 0 {
+        summary += &format!("; {}", owners_lost(table.owners_lost()));
+    }
+    if table.failures() > 0 {
+        summary += &format!("; {} failures:", thousands(table.failures()));
+        for (reason, count) in table.reasons() {
+            let reason = reason.map_or("unknown", |reason| reason.name());
+            summary += &format!(" {} {reason},", thousands(*count));
+        }
+        summary.pop();
+    }
+    summary
+}
+
+/// `count --format text`
+#[derive(Debug)]
+pub struct Count {
+    clock: Clock,
+    paint: Paint,
+}
+
+/// Process ids that a row of text names.
+const SHOWN_PIDS: usize = 4;
+
+impl Count {
+    /// `clock` dates the first and last failure of a row; `colour`: paint.
+    #[must_use]
+    pub fn new(clock: Clock, colour: bool) -> Self {
+        Self { clock, paint: Paint(colour) }
+    }
+
+    fn cells(&mut self, (key, row): (&FailureKey, &FailureRow)) -> [String; 9] {
+        let mut pids: Vec<_> = row.pids.iter().take(SHOWN_PIDS).map(u32::to_string).collect();
+        if row.pids.len() > SHOWN_PIDS {
+            pids.push(format!("+{}", row.pids.len() - SHOWN_PIDS));
+        }
+        let unknown = || "-".to_owned();
+        let time = |clock: &mut Clock, ns| clock.time(ns)[..8].to_owned();
+        [
+            thousands(row.count),
+            key.error.map_or_else(unknown, |error| error.to_string()),
+            key.reason.map_or_else(unknown, |reason| reason.to_string()),
+            key.comm.map_or_else(unknown, |comm| comm.to_string()),
+            if pids.is_empty() { unknown() } else { pids.join(",") },
+            if key.sport.is_some() { endpoint(key.src, key.sport) } else { key.src.to_string() },
+            key.dst.map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
+            row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
+            format!("{} - {}", time(&mut self.clock, row.first_ns), time(&mut self.clock, row.last_ns)),
+        ]
+    }
+}
+
+const COUNT_TITLES: [&str; 9] =
+    ["COUNT", "ERROR", "REASON", "COMM", "PIDS", "FROM", "UPSTREAM", "PORTS USED", "WHEN"];
+
+impl Sink for Count {
+    fn event(&mut self, event: &Event, _change: &Change, out: &mut Vec<u8>) {
+        if let Event::Lost(loss) = event {
+            let events = loss.states + loss.failures;
+            let at = self.clock.time(loss.ts_ns);
+            if events > 0 {
+                self.paint.line(YELLOW, &format!("{at} {}", events_lost(events)), out);
+            }
+        }
+    }
+
+    fn totals(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
+        let rows = table.rows();
+        if !rows.is_empty() {
+            let titles = COUNT_TITLES.map(str::to_owned);
+            let body: Vec<_> = rows.into_iter().map(|row| self.cells(row)).collect();
+            let widths: Vec<usize> = (0..titles.len())
+                .map(|column| {
+                    let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
+                    cells.max().unwrap_or(0)
+                })
+                .collect();
+            self.paint.line(BOLD, &align(&titles, &widths), out);
+            for row in &body {
+                self.paint.line("", &align(row, &widths), out);
+            }
+        }
+        let or_more = if table.lost() > 0 { " or more" } else { "" };
+        let total = format!(
+            "total {}{or_more} in {:.1} s, {} lost ({} produced)",
+            thousands(table.failures()),
+            totals.duration_s,
+            thousands(table.lost()),
+            thousands(totals.produced),
+        );
+        self.paint.line(if table.failures() > 0 { RED } else { "" }, &total, out);
+        if table.unlisted() > 0 {
+            let line = format!("{} of them in no row: too many rows", thousands(table.unlisted()));
+            self.paint.line(YELLOW, &line, out);
+        }
+        if table.owners_lost() > 0 {
+            self.paint.line(YELLOW, &owners_lost(table.owners_lost()), out);
+        }
+    }
+}
+
+/// The first column to the right, the others to the left.
+fn align(cells: &[String; 9], widths: &[usize]) -> String {
+    let mut line = format!("{:>width$}", cells[0], width = widths[0]);
+    for (cell, width) in cells.iter().zip(widths).skip(1) {
+        line += &format!("  {cell:<width$}");
+    }
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// `features --format text`
+pub fn features(ground: &Ground, features: &[Feature], out: &mut impl Write) {
+    let missing = match ground.missing_capabilities.join(", ") {
+        none if none.is_empty() => "all there".to_owned(),
+        some => format!("{some} missing"),
+    };
+    let mut text = format!(
+        "kernel        {}\nBTF           {}\ntracefs       {}\ncapabilities  {missing}\n",
+        ground.kernel, ground.btf, ground.tracefs
+    );
+    for feature in features {
+        let rung = feature.rung.unwrap_or("none: this event can't be seen");
+        text += &format!("\n{}\n  rung      {rung}\n", feature.event);
+        if let Some(cost) = feature.cost {
+            text += &format!("  cost      {cost}\n");
+        }
+        for refusal in &feature.refused {
+            text += &format!("  not used  {}: {}\n", refusal.rung, refusal.why);
+        }
+    }
+    // A closed pipe is not ours to report.
+    let _ = out.write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_spans() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(1000), "1,000");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(span(1_234), "1us");
+        assert_eq!(span(3_449_000), "3.4ms");
+        assert_eq!(span(61_000_000_000), "61.0s");
+    }
+
+    #[test]
+    fn endpoints() {
+        assert_eq!(endpoint("10.0.0.1".parse().unwrap(), Some(80)), "10.0.0.1:80");
+        assert_eq!(endpoint("fd00::1".parse().unwrap(), None), "[fd00::1]:-");
+    }
+}

@@ -1,0 +1,318 @@
+//! The fold: events in, totals out. No clock, no I/O, no kernel: the same events give the same
+//! table, live or replayed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    net::IpAddr,
+};
+
+use crate::{
+    ceilings::ephemeral_ports::PortUse,
+    event::{Comm, Errno, Event, Loss, StateChange},
+    reason::{Failure, Reason, classify},
+};
+
+/// Most rows that are kept apart; failures beyond them are counted in [`Table::unlisted`].
+pub const MAX_ROWS: usize = 65_536;
+/// Most process ids that one row lists.
+pub const MAX_PIDS: usize = 1024;
+
+/// What a table counts as a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// Every failure, abandoned connects and failures without a known errno too.
+    All,
+    /// Failures with one of these errnos.
+    Errors(BTreeSet<Errno>),
+}
+
+impl Selection {
+    /// Whether this failure is wanted.
+    #[must_use]
+    pub fn wants(&self, failure: &Failure) -> bool {
+        match self {
+            Self::All => true,
+            Self::Errors(wanted) => failure.error.is_some_and(|error| wanted.contains(&error)),
+        }
+    }
+}
+
+/// One row of failures: what is alike in them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FailureKey {
+    /// The errno that the application saw.
+    pub error: Option<Errno>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The process's name.
+    pub comm: Option<Comm>,
+    /// Local address.
+    pub src: IpAddr,
+    /// Local port: only where this host is the server, as its clients' ports all differ.
+    pub sport: Option<u16>,
+    /// The upstream's address; `None` where this host is the server.
+    pub dst: Option<IpAddr>,
+    /// The upstream's port; `None` where this host is the server.
+    pub dport: Option<u16>,
+    /// Network namespace.
+    pub netns: Option<u32>,
+}
+
+impl FailureKey {
+    fn of(change: &StateChange, failure: &Failure) -> Self {
+        let upstream = !change.passive;
+        Self {
+            error: failure.error,
+            reason: failure.reason,
+            comm: change.owner.map(|owner| owner.comm),
+            src: change.src,
+            sport: change.sport.filter(|_| !upstream),
+            dst: upstream.then_some(change.dst),
+            dport: upstream.then_some(change.dport),
+            netns: change.netns,
+        }
+    }
+}
+
+/// What a row counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureRow {
+    /// How often.
+    pub count: u64,
+    /// Process ids, at most [`MAX_PIDS`] of them.
+    pub pids: BTreeSet<u32>,
+    /// Time of the first, nanoseconds since boot.
+    pub first_ns: u64,
+    /// Time of the last, nanoseconds since boot.
+    pub last_ns: u64,
+    /// Local ports toward this upstream, measured while it failed.
+    pub ports: Option<PortUse>,
+}
+
+/// What an event changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A state change that is no failure, or none that was selected.
+    State,
+    /// A selected failure.
+    Failure(Failure),
+    /// Loss.
+    Lost(Loss),
+}
+
+/// Totals of a run.
+#[derive(Debug)]
+pub struct Table {
+    selection: Selection,
+    rows: HashMap<FailureKey, FailureRow>,
+    reasons: BTreeMap<Option<Reason>, u64>,
+    seen: u64,
+    failures: u64,
+    unlisted: u64,
+    lost: Loss,
+}
+
+impl Table {
+    /// An empty table that counts the selected failures.
+    #[must_use]
+    pub fn new(selection: Selection) -> Self {
+        Self {
+            selection,
+            rows: HashMap::new(),
+            reasons: BTreeMap::new(),
+            seen: 0,
+            failures: 0,
+            unlisted: 0,
+            lost: Loss::default(),
+        }
+    }
+
+    /// Folds one event in.
+    pub fn apply(&mut self, event: &Event) -> Change {
+        let change = match event {
+            Event::Lost(loss) => {
+                self.lost.states += loss.states;
+                self.lost.failures += loss.failures;
+                self.lost.owners += loss.owners;
+                return Change::Lost(*loss);
+            }
+            Event::State(change) => change,
+        };
+        self.seen += 1;
+        match classify(change).filter(|failure| self.selection.wants(failure)) {
+            None => Change::State,
+            Some(failure) => {
+                self.count(change, &failure);
+                Change::Failure(failure)
+            }
+        }
+    }
+
+    fn count(&mut self, change: &StateChange, failure: &Failure) {
+        self.failures += 1;
+        *self.reasons.entry(failure.reason).or_default() += 1;
+        let full = self.rows.len() >= MAX_ROWS;
+        let row = match self.rows.entry(FailureKey::of(change, failure)) {
+            Entry::Occupied(row) => row.into_mut(),
+            Entry::Vacant(_) if full => {
+                self.unlisted += 1;
+                return;
+            }
+            Entry::Vacant(room) => room.insert(FailureRow {
+                count: 0,
+                pids: BTreeSet::new(),
+                first_ns: change.ts_ns,
+                last_ns: change.ts_ns,
+                ports: None,
+            }),
+        };
+        row.count += 1;
+        row.first_ns = row.first_ns.min(change.ts_ns);
+        row.last_ns = row.last_ns.max(change.ts_ns);
+        if let Some(owner) = change.owner
+            && row.pids.len() < MAX_PIDS
+        {
+            row.pids.insert(owner.pid);
+        }
+    }
+
+    /// Notes the ports in use toward a row's upstream.
+    pub fn note_ports(&mut self, key: &FailureKey, ports: PortUse) {
+        if let Some(row) = self.rows.get_mut(key) {
+            row.ports = Some(ports);
+        }
+    }
+
+    /// The rows, most failures first.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&FailureKey, &FailureRow)> {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by(|(a, x), (b, y)| y.count.cmp(&x.count).then_with(|| a.cmp(b)));
+        rows
+    }
+
+    /// Failures by reason.
+    #[must_use]
+    pub fn reasons(&self) -> &BTreeMap<Option<Reason>, u64> {
+        &self.reasons
+    }
+
+    /// Events seen, loss not counted.
+    #[must_use]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Selected failures seen: the sum of all rows and [`Self::unlisted`].
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Failures that found no room for a row of their own.
+    #[must_use]
+    pub fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+
+    /// Events lost, state changes and failures together.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.states + self.lost.failures
+    }
+
+    /// Sockets whose owner could not be stored.
+    #[must_use]
+    pub fn owners_lost(&self) -> u64 {
+        self.lost.owners
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::event::{Known, Owner, State};
+
+    fn refused(pid: u32, ts_ns: u64, dport: u16) -> Event {
+        Event::State(StateChange {
+            ts_ns,
+            cookie: Some(1),
+            old: State::SYN_SENT,
+            new: State::CLOSE,
+            src: Ipv4Addr::new(10, 0, 0, 1).into(),
+            sport: Some(40_000),
+            dst: Ipv4Addr::new(10, 0, 0, 9).into(),
+            dport,
+            netns: Some(7),
+            cgroup: None,
+            owner: Some(Owner { pid, tid: pid, comm: Comm::new([b'a'; 16]), known: Known::Stored }),
+            age_ns: None,
+            sk_err: Some(111),
+            shut_down: false,
+            port_held: false,
+            sent: true,
+            passive: false,
+        })
+    }
+
+    #[test]
+    fn like_failures_share_a_row() {
+        let mut table = Table::new(Selection::All);
+        for (pid, ts) in [(1, 20), (2, 10), (1, 30)] {
+            table.apply(&refused(pid, ts, 80));
+        }
+        table.apply(&refused(1, 40, 81));
+        let rows = table.rows();
+        assert_eq!(rows.len(), 2);
+        let (key, row) = rows[0];
+        assert_eq!((key.dport, row.count, row.first_ns, row.last_ns), (Some(80), 3, 10, 30));
+        assert_eq!(row.pids, BTreeSet::from([1, 2]));
+        assert_eq!((table.seen(), table.failures()), (4, 4));
+    }
+
+    #[test]
+    fn only_selected_errors_count() {
+        let mut table = Table::new(Selection::Errors(BTreeSet::from([Errno::EADDRNOTAVAIL])));
+        assert_eq!(table.apply(&refused(1, 1, 80)), Change::State);
+        assert_eq!((table.seen(), table.failures()), (1, 0));
+    }
+
+    #[test]
+    fn rows_are_bounded_and_nothing_goes_uncounted() {
+        let mut table = Table::new(Selection::All);
+        for index in 0..MAX_ROWS as u64 + 10 {
+            let mut event = refused(1, index, 80);
+            let Event::State(change) = &mut event else { unreachable!() };
+            change.dst = Ipv4Addr::from(u32::try_from(index).unwrap()).into();
+            table.apply(&event);
+        }
+        assert_eq!(table.rows().len(), MAX_ROWS);
+        assert_eq!(table.unlisted(), 10);
+        assert_eq!(table.failures(), MAX_ROWS as u64 + 10);
+    }
+
+    #[test]
+    fn a_servers_clients_share_a_row() {
+        let mut table = Table::new(Selection::All);
+        for client in [50_000, 50_001, 50_002] {
+            let mut event = refused(1, 1, client);
+            let Event::State(change) = &mut event else { unreachable!() };
+            (change.passive, change.sport, change.sk_err) = (true, Some(443), Some(104));
+            table.apply(&event);
+        }
+        let rows = table.rows();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].0.sport, rows[0].0.dport, rows[0].1.count), (Some(443), None, 3));
+    }
+
+    #[test]
+    fn loss_adds_up() {
+        let mut table = Table::new(Selection::All);
+        let loss = Loss { ts_ns: 1, states: 2, failures: 3, owners: 4 };
+        table.apply(&Event::Lost(loss));
+        table.apply(&Event::Lost(loss));
+        assert_eq!((table.lost(), table.owners_lost(), table.seen()), (10, 8, 0));
+    }
+}

@@ -1,0 +1,59 @@
+//! What a developer of socklife does by hand, as code: `cargo xtask --help`.
+
+mod bench;
+mod ebpf;
+mod packages;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a developer of socklife does by hand, as code.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the kernel-side object and put it beside its loader.
+    Ebpf {
+        /// Change nothing: fail when the committed object is not what the sources make.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run every check and every test.
+    Test {
+        /// Install nothing, even as root.
+        #[arg(long)]
+        no_install: bool,
+    },
+    /// Measure what tracing costs, side by side with its peers; writes docs/benchmarks.md.
+    Bench {
+        /// Connections in each measurement.
+        #[arg(long, default_value_t = 300_000)]
+        connections: u64,
+        /// Measurements of each kind; the median counts.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().task {
+        Task::Ebpf { check: false } => ebpf::build_and_commit(),
+        Task::Ebpf { check: true } => ebpf::check(),
+        Task::Test { no_install } => test::run(!no_install),
+        Task::Bench { connections, rounds } => bench::run(connections, rounds),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

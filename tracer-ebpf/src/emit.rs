@@ -24,7 +24,9 @@ pub(crate) fn counters() -> Option<&'static mut Counters> {
 /// called only when what waits crosses `WAKE_BYTES`.
 #[inline(always)]
 pub(crate) fn emit(failure: bool, write: impl FnOnce(&mut RawEvent)) -> bool {
-    let Some(counters) = counters() else { return false };
+    let Some(counters) = counters() else {
+        return false;
+    };
     if failure {
         counters.failure_produced += 1;
         let sent = submit(&RING_FAILURE, write);
@@ -43,7 +45,9 @@ fn submit<const N: usize>(
     ring: &'static RingBuf<RawEvent, N>,
     write: impl FnOnce(&mut RawEvent),
 ) -> bool {
-    let Some(mut entry) = ring.reserve(0) else { return false };
+    let Some(mut entry) = ring.reserve(0) else {
+        return false;
+    };
     // SAFETY: `write` sets every field; all fields are plain integers.
     write(unsafe { &mut *entry.as_mut_ptr() });
     entry.submit(u64::from(wakeup(ring)));
@@ -57,5 +61,9 @@ fn wakeup<const N: usize>(ring: &'static RingBuf<RawEvent, N>) -> u32 {
     let waiting = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
     // A record in the ring has an 8-byte header before it. Only the one that crosses the mark wakes.
     let past = waiting.wrapping_sub(u64::from(WAKE_BYTES.load()));
-    if past < (RAW_EVENT_SIZE + 8) as u64 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
+    if past < (RAW_EVENT_SIZE + 8) as u64 {
+        BPF_RB_FORCE_WAKEUP
+    } else {
+        BPF_RB_NO_WAKEUP
+    }
 }

@@ -69,7 +69,11 @@ pub(crate) fn clear<T>(value: &mut T) {
 /// The life in the socket's own storage; with `create`, a zeroed one if there is none.
 #[inline(always)]
 pub(crate) fn stored(sk: *mut c_void, create: bool) -> Option<*mut Life> {
-    let flags = if create { u64::from(BPF_SK_STORAGE_GET_F_CREATE) } else { 0 };
+    let flags = if create {
+        u64::from(BPF_SK_STORAGE_GET_F_CREATE)
+    } else {
+        0
+    };
     let map = (&raw const LIVES).cast_mut().cast::<c_void>();
     // SAFETY: the map holds `Life`; `sk` is the tracepoint's argument; no initial value.
     let life = unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), flags) }.cast::<Life>();

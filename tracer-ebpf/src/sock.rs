@@ -51,20 +51,42 @@ impl Address {
 
     /// An IPv6 socket that speaks IPv4 may still have `::` as its local address.
     fn as_v4(self) -> Self {
-        if self.is_unspecified() { Self::v4(0) } else { self }
+        if self.is_unspecified() {
+            Self::v4(0)
+        } else {
+            self
+        }
     }
 }
 
 impl Tuple {
     fn v4(saddr: u32, daddr: u32, sport: u16, dport: u16) -> Self {
-        Self { saddr: Address::v4(saddr), daddr: Address::v4(daddr), sport, dport, family: 4 }
+        Self {
+            saddr: Address::v4(saddr),
+            daddr: Address::v4(daddr),
+            sport,
+            dport,
+            family: 4,
+        }
     }
 
     fn v6(saddr: Address, daddr: Address, sport: u16, dport: u16) -> Self {
         if daddr.is_mapped() || saddr.is_mapped() {
-            Self { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, family: 4 }
+            Self {
+                saddr: saddr.as_v4(),
+                daddr: daddr.as_v4(),
+                sport,
+                dport,
+                family: 4,
+            }
         } else {
-            Self { saddr, daddr, sport, dport, family: 6 }
+            Self {
+                saddr,
+                daddr,
+                sport,
+                dport,
+                family: 6,
+            }
         }
     }
 }
@@ -121,7 +143,11 @@ impl TrustedSock {
     pub(crate) fn new(sk: *mut c_void) -> Option<Self> {
         // SAFETY: `sk` is the tracepoint's argument; the helper checks that it is a full TCP socket.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
-        if tcp.is_null() { None } else { Some(Self { sk, tcp }) }
+        if tcp.is_null() {
+            None
+        } else {
+            Some(Self { sk, tcp })
+        }
     }
 }
 
@@ -216,7 +242,10 @@ impl TrustedSock {
         // SAFETY: as the caller promises.
         unsafe {
             let at = self.tcp.add(offset.load() as usize).cast::<u64>();
-            [core::ptr::read_volatile(at), core::ptr::read_volatile(at.add(1))]
+            [
+                core::ptr::read_volatile(at),
+                core::ptr::read_volatile(at.add(1)),
+            ]
         }
     }
 }
@@ -237,7 +266,10 @@ impl<'a> TracepointSock<'a> {
         if sock.record::<u16>(&off::TP_PROTOCOL) != IPPROTO_TCP {
             return None;
         }
-        Some(Self { ctx, addr: sock.record(&off::TP_SKADDR) })
+        Some(Self {
+            ctx,
+            addr: sock.record(&off::TP_SKADDR),
+        })
     }
 
     /// A field of the tracepoint's record.

@@ -75,12 +75,14 @@ impl FromStr for State {
             "LISTENING" => "LISTEN",
             other => other,
         };
-        STATES.iter().find(|(_, name)| *name == wanted).map(|&(number, _)| Self(number)).ok_or_else(
-            || {
+        STATES
+            .iter()
+            .find(|(_, name)| *name == wanted)
+            .map(|&(number, _)| Self(number))
+            .ok_or_else(|| {
                 let names: Vec<&str> = STATES.iter().map(|&(_, name)| name).collect();
                 format!("no TCP state {text:?}; there are {}", names.join(", "))
-            },
-        )
+            })
     }
 }
 
@@ -98,7 +100,11 @@ impl Comm {
     /// The bytes before the first zero.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
+        let end = self
+            .0
+            .iter()
+            .position(|&byte| byte == 0)
+            .unwrap_or(COMM_LEN);
         &self.0[..end]
     }
 }

@@ -12,7 +12,10 @@ use crate::{
     decode::decode,
     event::Event,
     sampler::PortSampler,
-    sink::{Sink, Totals, output::{Output, Sent}},
+    sink::{
+        Sink, Totals,
+        output::{Output, Sent},
+    },
     source::{Batch, Live},
     table::Table,
 };
@@ -72,7 +75,15 @@ impl<'a> Run<'a> {
         sampler: Option<PortSampler>,
     ) -> Self {
         let (started, undecodable, buffer) = (Instant::now(), 0, Vec::new());
-        Self { source, table, sink, sampler, started, undecodable, buffer }
+        Self {
+            source,
+            table,
+            sink,
+            sampler,
+            started,
+            undecodable,
+            buffer,
+        }
     }
 
     /// Runs until the time is up, a signal comes, or nobody reads the output any more; then takes
@@ -80,10 +91,16 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The kernel side or the output fails.
-    pub async fn to_the_end(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
+    pub async fn to_the_end(
+        mut self,
+        schedule: Schedule,
+        output: Output,
+    ) -> Result<(Table, Totals)> {
         let mut stop = Stop::listen()?;
         let deadline = schedule.duration.map(|duration| self.started + duration);
-        let mut ticks = schedule.interval.map(|every| interval_at((self.started + every).into(), every));
+        let mut ticks = schedule
+            .interval
+            .map(|every| interval_at((self.started + every).into(), every));
         loop {
             tokio::select! {
                 biased;
@@ -151,7 +168,10 @@ impl<'a> Run<'a> {
 
     fn now(&self) -> Result<Totals> {
         let duration_s = self.started.elapsed().as_secs_f64();
-        Ok(Totals { duration_s, produced: self.source.produced()? })
+        Ok(Totals {
+            duration_s,
+            produced: self.source.produced()?,
+        })
     }
 }
 

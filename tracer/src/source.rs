@@ -40,7 +40,12 @@ impl Live {
     pub fn new(kernel: Kernel) -> Self {
         let mut timer = interval(DRAIN_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { kernel, timer, reported: Counters::default(), taken: 0 }
+        Self {
+            kernel,
+            timer,
+            reported: Counters::default(),
+            taken: 0,
+        }
     }
 
     /// Waits for the next batch, which may be empty. Safe to cancel: nothing is taken before it is
@@ -102,7 +107,10 @@ impl Live {
 
     fn batch(&mut self, records: Bytes) -> Result<Batch> {
         self.taken += (records.len() / RAW_EVENT_SIZE) as u64;
-        Ok(Batch { records, lost: self.loss()? })
+        Ok(Batch {
+            records,
+            lost: self.loss()?,
+        })
     }
 
     fn loss(&mut self) -> Result<Option<Loss>> {

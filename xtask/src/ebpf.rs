@@ -29,14 +29,23 @@ enum Toolchain {
 
 impl Toolchain {
     fn find() -> Option<Self> {
-        let debian = Command::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
+        let debian = Command::new("/usr/bin/rustc")
+            .args(["--print", "sysroot"])
+            .output();
         if let Ok(sysroot) = debian {
             let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
-            if Path::new(&sysroot).join("lib/rustlib").join(TARGET).is_dir() {
+            if Path::new(&sysroot)
+                .join("lib/rustlib")
+                .join(TARGET)
+                .is_dir()
+            {
                 return Some(Self::Debian);
             }
         }
-        let source = Command::new("rustc").args(["+nightly", "--print", "sysroot"]).output().ok()?;
+        let source = Command::new("rustc")
+            .args(["+nightly", "--print", "sysroot"])
+            .output()
+            .ok()?;
         let sysroot = String::from_utf8_lossy(&source.stdout).trim().to_owned();
         let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core");
         core.is_dir().then_some(Self::Nightly)
@@ -58,12 +67,16 @@ impl Toolchain {
             Self::Debian => {
                 let mut cargo = cargo(&["build"]);
                 // aya-ebpf names an unstable feature for this target.
-                cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+                cargo
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
             Self::Nightly => {
                 let mut cargo = Command::new("cargo");
-                cargo.args(["+nightly", "build", "-Zbuild-std=core"]).current_dir(root());
+                cargo
+                    .args(["+nightly", "build", "-Zbuild-std=core"])
+                    .current_dir(root());
                 cargo.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
                 cargo
             }
@@ -95,10 +108,13 @@ pub(crate) fn check() -> Result<()> {
     let manifest = fs::read_to_string(root().join(MANIFEST)).context(MANIFEST)?;
     let stated = |key: &str| {
         let line = manifest.lines().find_map(|line| line.strip_prefix(key));
-        line.map(str::trim).with_context(|| format!("{MANIFEST} has no line {key:?}"))
+        line.map(str::trim)
+            .with_context(|| format!("{MANIFEST} has no line {key:?}"))
     };
     if stated("sources")? != sources_hash()? {
-        bail!("the sources of the kernel side changed since {OBJECT} was built: `cargo xtask ebpf`");
+        bail!(
+            "the sources of the kernel side changed since {OBJECT} was built: `cargo xtask ebpf`"
+        );
     }
     if stated("object")? != hash(&committed) {
         bail!("{OBJECT} is not the one that {MANIFEST} speaks of: `cargo xtask ebpf`");
@@ -129,16 +145,17 @@ pub(crate) fn fresh() -> Result<Option<PathBuf>> {
     }
     let path = root().join("target/ebpf/fresh.o");
     fs::write(&path, &object)?;
-    println!("built from source by other tools than the committed object: the tests use the fresh one");
+    println!(
+        "built from source by other tools than the committed object: the tests use the fresh one"
+    );
     Ok(Some(path))
 }
 
 fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
     let directory = root().join("target/ebpf");
     let linker = linker()?;
-    let home = std::env::var("CARGO_HOME").or_else(|_| Ok::<_, std::env::VarError>(
-        format!("{}/.cargo", std::env::var("HOME")?),
-    ))?;
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| Ok::<_, std::env::VarError>(format!("{}/.cargo", std::env::var("HOME")?)))?;
     let flags = [
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -150,7 +167,15 @@ fn build(toolchain: &Toolchain) -> Result<Vec<u8>> {
     ];
     run(toolchain
         .cargo()
-        .args(["--quiet", "--package", "tracer-ebpf", "--bin", "tracer-ebpf", "--features", "kernel"])
+        .args([
+            "--quiet",
+            "--package",
+            "tracer-ebpf",
+            "--bin",
+            "tracer-ebpf",
+            "--features",
+            "kernel",
+        ])
         .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(&directory)
         .env_remove("RUSTFLAGS")
@@ -171,12 +196,22 @@ fn linker() -> Result<PathBuf> {
     }
     let llvm = "/usr/lib/llvm-22";
     if !Path::new(llvm).is_dir() && !have("llvm-config-22") {
-        bail!("bpf-linker {BPF_LINKER} is missing, and so is the LLVM 22 to build it with (docs/development.md)");
+        bail!(
+            "bpf-linker {BPF_LINKER} is missing, and so is the LLVM 22 to build it with (docs/development.md)"
+        );
     }
     println!("installing {wanted} into target/tools");
     let mut install = cargo(&["install", "--quiet", "bpf-linker", "--version", BPF_LINKER]);
-    install.args(["--locked", "--no-default-features", "--features", "llvm-22", "--root"]);
-    run(install.arg(root().join("target/tools")).env("LLVM_PREFIX", llvm))?;
+    install.args([
+        "--locked",
+        "--no-default-features",
+        "--features",
+        "llvm-22",
+        "--root",
+    ]);
+    run(install
+        .arg(root().join("target/tools"))
+        .env("LLVM_PREFIX", llvm))?;
     Ok(own)
 }
 
@@ -196,12 +231,15 @@ fn without_dwarf(data: &[u8]) -> Result<Vec<u8>> {
     names.sh_type = object::elf::SHT_STRTAB;
     names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
-    builder.write(&mut stripped).context("can't write the object")?;
+    builder
+        .write(&mut stripped)
+        .context("can't write the object")?;
     Ok(stripped)
 }
 
 fn manifest(toolchain: &Toolchain, object: &[u8]) -> Result<String> {
-    let mut text = String::from("# Made by `cargo xtask ebpf`; checked by `cargo xtask ebpf --check`.\n");
+    let mut text =
+        String::from("# Made by `cargo xtask ebpf`; checked by `cargo xtask ebpf --check`.\n");
     let compiler = capture(toolchain.rustc().arg("--version"))?;
     writeln!(text, "sources {}", sources_hash()?)?;
     writeln!(text, "object {}", hash(object))?;
@@ -218,15 +256,24 @@ fn sources_hash() -> Result<String> {
     files.sort();
     let mut hasher = Sha256::new();
     for file in files {
-        let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
+        let name = file
+            .strip_prefix(root())
+            .unwrap_or(&file)
+            .display()
+            .to_string();
         hasher.update(name.as_bytes());
         hasher.update(fs::read(&file)?);
     }
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
     for package in lock.split("[[package]]") {
-        if ["\"aya-ebpf", "\"aya-log-ebpf", "\"aya-log-common", "\"zerocopy"]
-            .iter()
-            .any(|name| package.trim_start().starts_with(&format!("name = {name}")))
+        if [
+            "\"aya-ebpf",
+            "\"aya-log-ebpf",
+            "\"aya-log-common",
+            "\"zerocopy",
+        ]
+        .iter()
+        .any(|name| package.trim_start().starts_with(&format!("name = {name}")))
         {
             hasher.update(package.trim().as_bytes());
         }
@@ -251,9 +298,11 @@ fn hash(data: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::from("sha256:"), |mut text, byte| {
-        // Writing into a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::from("sha256:"), |mut text, byte| {
+            // Writing into a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }

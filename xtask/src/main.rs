@@ -47,7 +47,10 @@ fn main() -> ExitCode {
         Task::Ebpf { check: false } => ebpf::build_and_commit(),
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run(!no_install),
-        Task::Bench { connections, rounds } => bench::run(connections, rounds),
+        Task::Bench {
+            connections,
+            rounds,
+        } => bench::run(connections, rounds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,2 +1,4 @@
 //! Later.
-pub(crate) fn run(_install: bool) -> anyhow::Result<()> { Ok(()) }
+pub(crate) fn run(_install: bool) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -64,7 +64,11 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
     // `tcp_v4_connect`, `tcp_v6_connect` and `inet_csk_listen_start` run in the caller's own task.
     let begins = old == state::CLOSE && (new == state::SYN_SENT || new == state::LISTEN);
     let born = old == state::LISTEN && new == state::SYN_RECV;
-    let life = if begins || born { sock.life_or_new() } else { sock.life() };
+    let life = if begins || born {
+        sock.life_or_new()
+    } else {
+        sock.life()
+    };
 
     let mut age_ns = 0;
     if let Some(life) = life {
@@ -108,7 +112,14 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
                 event.flags |= flag::FAILURE;
             }
         });
-        debug!(ctx, "state {} -> {} sk_err {} in ring {}", old, new, error, u8::from(sent));
+        debug!(
+            ctx,
+            "state {} -> {} sk_err {} in ring {}",
+            old,
+            new,
+            error,
+            u8::from(sent)
+        );
     }
     if new == state::CLOSE {
         sock.forget();

@@ -57,8 +57,10 @@ impl Btf {
     /// # Errors
     /// [`BtfError::Read`], [`BtfError::Malformed`].
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let data = std::fs::read(path)
-            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        let data = std::fs::read(path).map_err(|source| BtfError::Read {
+            path: path.display().to_string(),
+            source,
+        })?;
         Self::parse(data)
     }
 
@@ -90,7 +92,12 @@ impl Btf {
             }
             at += 12 + trailer(kind, info & 0xffff)?;
         }
-        Ok(Self { data, strings, types, structs })
+        Ok(Self {
+            data,
+            strings,
+            types,
+            structs,
+        })
     }
 
     /// Byte offset of a field, by a path of members such as `ns.inum`. Members of anonymous structs
@@ -127,7 +134,10 @@ impl Btf {
         let bitfields = info >> 31 == 1;
         for index in 0..(info & 0xffff) as usize {
             let field = at + 12 + index * 12;
-            let field_name = c_str(&self.data, self.strings + read_u32(&self.data, field)? as usize)?;
+            let field_name = c_str(
+                &self.data,
+                self.strings + read_u32(&self.data, field)? as usize,
+            )?;
             let field_type = read_u32(&self.data, field + 4)?;
             let raw = read_u32(&self.data, field + 8)?;
             let bits = if bitfields { raw & 0x00ff_ffff } else { raw };
@@ -148,11 +158,11 @@ impl Btf {
 fn trailer(kind: u32, members: u32) -> Result<usize, BtfError> {
     let members = members as usize;
     Ok(match kind {
-        1 | 14 | 17 => 4,                        // int, var, decl tag
-        2 | 7..=12 | 16 | 18 => 0,               // ptr, fwd … func, float, type tag
+        1 | 14 | 17 => 4,          // int, var, decl tag
+        2 | 7..=12 | 16 | 18 => 0, // ptr, fwd … func, float, type tag
         KIND_ARRAY => 12,
         KIND_STRUCT | KIND_UNION | 15 | 19 => members * 12, // and data sections, 64-bit enums
-        6 | 13 => members * 8,                   // enum, function prototype
+        6 | 13 => members * 8,                              // enum, function prototype
         _ => return Err(BtfError::Malformed("a kind of type that is not known")),
     })
 }
@@ -165,9 +175,12 @@ fn read_u32(data: &[u8], at: usize) -> Result<u32, BtfError> {
 }
 
 fn c_str(data: &[u8], at: usize) -> Result<&[u8], BtfError> {
-    let tail = data.get(at..).ok_or(BtfError::Malformed("a name lies outside"))?;
+    let tail = data
+        .get(at..)
+        .ok_or(BtfError::Malformed("a name lies outside"))?;
     let end = tail.iter().position(|&b| b == 0);
-    end.map(|end| &tail[..end]).ok_or(BtfError::Malformed("a name has no end"))
+    end.map(|end| &tail[..end])
+        .ok_or(BtfError::Malformed("a name has no end"))
 }
 
 #[cfg(test)]
@@ -191,7 +204,13 @@ mod tests {
         let mut blob = Vec::new();
         blob.extend_from_slice(&MAGIC.to_le_bytes());
         blob.extend_from_slice(&[1, 0]);
-        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
+        for word in [
+            24,
+            0,
+            types.len() as u32,
+            types.len() as u32,
+            strings.len() as u32,
+        ] {
             blob.extend_from_slice(&word.to_le_bytes());
         }
         blob.extend_from_slice(&types);

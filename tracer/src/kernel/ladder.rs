@@ -31,7 +31,9 @@ impl Rung {
     pub fn cost(self) -> &'static str {
         match self {
             Self::BtfTracepoint => "low: runs on TCP state changes only, typed reads",
-            Self::Tracepoint => "moderate: runs on TCP state changes only, copied reads, a hash map",
+            Self::Tracepoint => {
+                "moderate: runs on TCP state changes only, copied reads, a hash map"
+            }
         }
     }
 }
@@ -122,7 +124,10 @@ impl Ground {
 /// `uname -r`.
 #[must_use]
 pub fn release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Fails on a kernel before 5.8, which has no ring buffer.

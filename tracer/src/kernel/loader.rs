@@ -72,12 +72,22 @@ impl Kernel {
                 }
                 Err(error) => {
                     tracing::debug!("{rung}: {error:?}");
-                    refused.push(Refusal { rung: rung.state_hook(), why: explain(&error) });
+                    refused.push(Refusal {
+                        rung: rung.state_hook(),
+                        why: explain(&error),
+                    });
                 }
             }
         }
-        let reasons: Vec<_> = refused.iter().map(|r| format!("\n  {}: {}", r.rung, r.why)).collect();
-        bail!("no hook for TCP state changes can be used on this kernel ({}):{}", release(), reasons.concat())
+        let reasons: Vec<_> = refused
+            .iter()
+            .map(|r| format!("\n  {}: {}", r.rung, r.why))
+            .collect();
+        bail!(
+            "no hook for TCP state changes can be used on this kernel ({}):{}",
+            release(),
+            reasons.concat()
+        )
     }
 
     fn attach_rung(rung: Rung, options: &Options, filter: &Filter) -> Result<Self> {
@@ -100,11 +110,16 @@ impl Kernel {
         }
         let mut ebpf = loader.load(OBJECT).context("can't create the maps")?;
         fill_filters(&mut ebpf, filter)?;
-        let counters = ebpf.take_map("COUNTERS").context("the object has no map COUNTERS")?;
+        let counters = ebpf
+            .take_map("COUNTERS")
+            .context("the object has no map COUNTERS")?;
         let counters = PerCpuArray::try_from(counters)?;
         let rings = Rings::take(&mut ebpf)?;
-        let logger =
-            options.kernel_log.then(|| EbpfLogger::init(&mut ebpf)).transpose().context("aya-log")?;
+        let logger = options
+            .kernel_log
+            .then(|| EbpfLogger::init(&mut ebpf))
+            .transpose()
+            .context("aya-log")?;
         let link: Box<dyn Any> = match rung {
             Rung::BtfTracepoint => {
                 let program: &mut BtfTracePoint = program(&mut ebpf, "state_tp_btf")?.try_into()?;
@@ -113,14 +128,23 @@ impl Kernel {
                 Box::new(program.take_link(id)?)
             }
             Rung::Tracepoint => {
-                let program: &mut TracePoint = program(&mut ebpf, "state_tracepoint")?.try_into()?;
+                let program: &mut TracePoint =
+                    program(&mut ebpf, "state_tracepoint")?.try_into()?;
                 program.load()?;
                 let id = program.attach("sock", "inet_sock_set_state")?;
                 Box::new(program.take_link(id)?)
             }
         };
         let link = Some(link);
-        Ok(Self { rings, counters, logger, link, _ebpf: ebpf, rung, refused: Vec::new() })
+        Ok(Self {
+            rings,
+            counters,
+            logger,
+            link,
+            _ebpf: ebpf,
+            rung,
+            refused: Vec::new(),
+        })
     }
 
     /// The rung in use for state changes.
@@ -160,16 +184,20 @@ impl Kernel {
     /// # Errors
     /// The kernel refuses to read the map.
     pub fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).context("can't read the kernel side's counters")?;
-        Ok(per_cpu.iter().map(|&raw| transmute!(raw)).fold(Counters::default(), |sum, cpu: Counters| {
-            Counters {
+        let per_cpu = self
+            .counters
+            .get(&0, 0)
+            .context("can't read the kernel side's counters")?;
+        Ok(per_cpu.iter().map(|&raw| transmute!(raw)).fold(
+            Counters::default(),
+            |sum, cpu: Counters| Counters {
                 state_produced: sum.state_produced + cpu.state_produced,
                 state_dropped: sum.state_dropped + cpu.state_dropped,
                 failure_produced: sum.failure_produced + cpu.failure_produced,
                 failure_dropped: sum.failure_dropped + cpu.failure_dropped,
                 owner_dropped: sum.owner_dropped + cpu.owner_dropped,
-            }
-        }))
+            },
+        ))
     }
 }
 
@@ -179,7 +207,11 @@ impl Kernel {
 /// None for a rung that can't be used: that is the answer.
 #[must_use]
 pub fn features(hooks: Hooks) -> Vec<Feature> {
-    let options = Options { ring_size: 64 << 10, hooks, kernel_log: false };
+    let options = Options {
+        ring_size: 64 << 10,
+        hooks,
+        kernel_log: false,
+    };
     let state = match Kernel::attach(&options, &Filter::default()) {
         Ok(kernel) => Feature {
             event: "state",
@@ -191,20 +223,27 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
             event: "state",
             rung: None,
             cost: None,
-            refused: vec![Refusal { rung: "any", why: explain(&error) }],
+            refused: vec![Refusal {
+                rung: "any",
+                why: explain(&error),
+            }],
         },
     };
     vec![state]
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
+    ebpf.program_mut(name)
+        .with_context(|| format!("the object has no program {name}"))
 }
 
 /// Before Linux 5.11 maps count against `RLIMIT_MEMLOCK`, 64 KiB by default.
 fn lift_memlock() {
     if version(&release()).is_some_and(|version| version < (5, 11)) {
-        let unlimited = Rlimit { current: None, maximum: None };
+        let unlimited = Rlimit {
+            current: None,
+            maximum: None,
+        };
         if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
             tracing::warn!("can't lift RLIMIT_MEMLOCK, maps may not fit: {error}");
         }
@@ -224,10 +263,12 @@ fn refuse_blind_filters(filter: &Filter) -> Result<()> {
 
 /// The kernel's word about a rung, in one line.
 fn explain(error: &anyhow::Error) -> String {
-    let refused = error.chain().find_map(|cause| match cause.downcast_ref::<ProgramError>() {
-        Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
-        _ => None,
-    });
+    let refused = error
+        .chain()
+        .find_map(|cause| match cause.downcast_ref::<ProgramError>() {
+            Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
+            _ => None,
+        });
     match refused {
         Some(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
             "the kernel refuses to load this kind of program (EPERM)".to_owned()
@@ -250,8 +291,14 @@ impl Globals {
     fn new(options: &Options, filter: &Filter) -> Self {
         let some = |list: bool| u8::from(!list);
         let errors = filter.error_bits();
-        let cgroup = filter.cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-        let log_level = if options.kernel_log { aya_log::Level::Debug as u8 } else { 0 };
+        let cgroup = filter
+            .cgroup
+            .map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
+        let log_level = if options.kernel_log {
+            aya_log::Level::Debug as u8
+        } else {
+            0
+        };
         Self {
             offsets: Vec::new(),
             fields: Vec::new(),
@@ -311,18 +358,23 @@ fn fill_filters(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
     fill(ebpf, "DPORTS", &filter.dports)?;
     fill(ebpf, "NETNS", &filter.netns)?;
     for (name, networks) in [("SRC", &filter.src), ("DST", &filter.dst)] {
-        let map = ebpf.map_mut(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
+        let map = ebpf
+            .map_mut(name)
+            .ok_or_else(|| anyhow!("the object has no map {name}"))?;
         let mut trie = LpmTrie::<_, [u8; 16], u8>::try_from(map)?;
         for network in networks {
             let (prefix, address) = filter::trie_key(network);
-            trie.insert(&Key::new(prefix, address), 1, 0).with_context(|| too_many(name))?;
+            trie.insert(&Key::new(prefix, address), 1, 0)
+                .with_context(|| too_many(name))?;
         }
     }
     Ok(())
 }
 
 fn fill<K: aya::Pod>(ebpf: &mut Ebpf, name: &str, values: &[K]) -> Result<()> {
-    let map = ebpf.map_mut(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
+    let map = ebpf
+        .map_mut(name)
+        .ok_or_else(|| anyhow!("the object has no map {name}"))?;
     let mut map = HashMap::<_, K, u8>::try_from(map)?;
     for value in values {
         map.insert(value, 1, 0).with_context(|| too_many(name))?;
@@ -331,5 +383,8 @@ fn fill<K: aya::Pod>(ebpf: &mut Ebpf, name: &str, values: &[K]) -> Result<()> {
 }
 
 fn too_many(name: &str) -> String {
-    format!("can't put a filter's value into map {name} (at most {} values)", filter::MAX_VALUES)
+    format!(
+        "can't put a filter's value into map {name} (at most {} values)",
+        filter::MAX_VALUES
+    )
 }

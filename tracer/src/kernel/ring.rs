@@ -24,11 +24,20 @@ struct Ring {
 
 impl Ring {
     fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
-        let map = ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))?;
+        let map = ebpf
+            .take_map(name)
+            .with_context(|| format!("the object has no map {name}"))?;
         let map = RingBuf::try_from(map).with_context(|| format!("{name} is no ring"))?;
-        let fd = map.as_fd().try_clone_to_owned().context("can't duplicate a descriptor")?;
+        let fd = map
+            .as_fd()
+            .try_clone_to_owned()
+            .context("can't duplicate a descriptor")?;
         let wakeups = wait_on(fd).with_context(|| format!("can't wait on ring {name}"))?;
-        Ok(Self { map, pending: BytesMut::new(), wakeups })
+        Ok(Self {
+            map,
+            pending: BytesMut::new(),
+            wakeups,
+        })
     }
 
     fn fill(&mut self) {
@@ -164,7 +173,8 @@ pub fn boot_epoch_ns() -> u64 {
 
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -182,7 +192,10 @@ mod tests {
     }
 
     fn merged(failures: &[u64], states: &[u64]) -> Vec<u64> {
-        merge(run(failures), run(states)).chunks(RAW_EVENT_SIZE).map(timestamp).collect()
+        merge(run(failures), run(states))
+            .chunks(RAW_EVENT_SIZE)
+            .map(timestamp)
+            .collect()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use netlink_bindings::inet_diag::{Request, ReqV2, Sockid};
+use netlink_bindings::inet_diag::{ReqV2, Request, Sockid};
 use netlink_socket2::NetlinkSocket;
 
 const AF_INET: u8 = 2;
@@ -37,7 +37,13 @@ pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Re
     for family in [AF_INET, AF_INET6] {
         let mut sockid = Sockid::default();
         sockid.set_dport(dport.unwrap_or(0));
-        let header = ReqV2 { family, protocol: IPPROTO_TCP, states, sockid, ..Default::default() };
+        let header = ReqV2 {
+            family,
+            protocol: IPPROTO_TCP,
+            states,
+            sockid,
+            ..Default::default()
+        };
         let request = Request::new().op_tcp_diag_dump(&header);
         let mut replies = netlink
             .request(&request)

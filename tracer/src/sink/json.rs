@@ -78,7 +78,10 @@ impl Trace {
     /// `clock` dates the events.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, cgroups: Cgroups::default() }
+        Self {
+            clock,
+            cgroups: Cgroups::default(),
+        }
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
@@ -123,7 +126,9 @@ impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
         match (event, change) {
             (Event::Lost(loss), _) => self.lost(loss, out),
-            (Event::State(state), Change::Failure(failure)) => self.state(state, Some(failure), out),
+            (Event::State(state), Change::Failure(failure)) => {
+                self.state(state, Some(failure), out)
+            }
             (Event::State(state), _) => self.state(state, None, out),
         }
     }
@@ -145,7 +150,10 @@ struct CountLine<'a> {
     by: Vec<CountRow<'a>>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -51,9 +51,14 @@ impl Output {
             // The other side may be gone.
             let _ = finished.send(result);
         };
-        let thread = std::thread::Builder::new().name("output".to_owned()).spawn(write);
+        let thread = std::thread::Builder::new()
+            .name("output".to_owned())
+            .spawn(write);
         thread.context("can't start a thread for standard output")?;
-        Ok(Self { blocks: Some(blocks), done })
+        Ok(Self {
+            blocks: Some(blocks),
+            done,
+        })
     }
 
     /// Hands over what is in `buffer`, and empties it. Waits while the reader is behind. Cancelled,
@@ -62,7 +67,9 @@ impl Output {
         if buffer.is_empty() {
             return Sent::Yes;
         }
-        let Some(blocks) = &self.blocks else { return Sent::ReaderGone };
+        let Some(blocks) = &self.blocks else {
+            return Sent::ReaderGone;
+        };
         match blocks.reserve().await {
             Ok(room) => {
                 room.send(std::mem::take(buffer));
@@ -83,7 +90,9 @@ impl Output {
             (&mut self.done).await
         };
         match tokio::time::timeout(LAST_WORDS, last).await {
-            Err(_) => bail!("standard output is blocked: its reader takes nothing; the end is lost"),
+            Err(_) => {
+                bail!("standard output is blocked: its reader takes nothing; the end is lost")
+            }
             Ok(Ok(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(error).context("can't write to standard output")
             }

@@ -73,11 +73,17 @@ fn span(ns: u64) -> String {
 }
 
 fn events_lost(lost: u64) -> String {
-    format!("{} events lost: the ring was full; raise --ring-size or filter more", thousands(lost))
+    format!(
+        "{} events lost: the ring was full; raise --ring-size or filter more",
+        thousands(lost)
+    )
 }
 
 fn owners_lost(lost: u64) -> String {
-    format!("{} sockets have no owner shown: the kernel had no room to store it", thousands(lost))
+    format!(
+        "{} sockets have no owner shown: the kernel had no room to store it",
+        thousands(lost)
+    )
 }
 
 /// `trace --format text`
@@ -92,7 +98,11 @@ impl Trace {
     /// `clock` dates the events; `colour`: paint failures.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self { clock, paint: Paint(colour), header: true }
+        Self {
+            clock,
+            paint: Paint(colour),
+            header: true,
+        }
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
@@ -123,17 +133,20 @@ impl Trace {
                 None => format!("  {reason}"),
             };
         }
-        self.paint.line(if failure.is_some() { RED } else { "" }, &line, out);
+        self.paint
+            .line(if failure.is_some() { RED } else { "" }, &line, out);
     }
 
     fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         let at = self.clock.time(loss.ts_ns);
         let events = loss.states + loss.failures;
         if events > 0 {
-            self.paint.line(YELLOW, &format!("{at} {}", events_lost(events)), out);
+            self.paint
+                .line(YELLOW, &format!("{at} {}", events_lost(events)), out);
         }
         if loss.owners > 0 {
-            self.paint.line(YELLOW, &format!("{at} {}", owners_lost(loss.owners)), out);
+            self.paint
+                .line(YELLOW, &format!("{at} {}", owners_lost(loss.owners)), out);
         }
     }
 }
@@ -142,7 +155,9 @@ impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
         match (event, change) {
             (Event::Lost(loss), _) => self.lost(loss, out),
-            (Event::State(state), Change::Failure(failure)) => self.state(state, Some(failure), out),
+            (Event::State(state), Change::Failure(failure)) => {
+                self.state(state, Some(failure), out)
+            }
             (Event::State(state), _) => self.state(state, None, out),
         }
     }
@@ -188,11 +203,19 @@ impl Count {
     /// `clock` dates the first and last failure of a row; `colour`: paint.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self { clock, paint: Paint(colour) }
+        Self {
+            clock,
+            paint: Paint(colour),
+        }
     }
 
     fn cells(&mut self, (key, row): (&FailureKey, &FailureRow)) -> [String; 9] {
-        let mut pids: Vec<_> = row.pids.iter().take(SHOWN_PIDS).map(u32::to_string).collect();
+        let mut pids: Vec<_> = row
+            .pids
+            .iter()
+            .take(SHOWN_PIDS)
+            .map(u32::to_string)
+            .collect();
         if row.pids.len() > SHOWN_PIDS {
             pids.push(format!("+{}", row.pids.len() - SHOWN_PIDS));
         }
@@ -203,17 +226,41 @@ impl Count {
             key.error.map_or_else(unknown, |error| error.to_string()),
             key.reason.map_or_else(unknown, |reason| reason.to_string()),
             key.comm.map_or_else(unknown, |comm| comm.to_string()),
-            if pids.is_empty() { unknown() } else { pids.join(",") },
-            if key.sport.is_some() { endpoint(key.src, key.sport) } else { key.src.to_string() },
-            key.dst.map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
-            row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
-            format!("{} - {}", time(&mut self.clock, row.first_ns), time(&mut self.clock, row.last_ns)),
+            if pids.is_empty() {
+                unknown()
+            } else {
+                pids.join(",")
+            },
+            if key.sport.is_some() {
+                endpoint(key.src, key.sport)
+            } else {
+                key.src.to_string()
+            },
+            key.dst
+                .map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
+            row.ports.map_or_else(unknown, |ports| {
+                format!("{} of {}", ports.used, ports.usable)
+            }),
+            format!(
+                "{} - {}",
+                time(&mut self.clock, row.first_ns),
+                time(&mut self.clock, row.last_ns)
+            ),
         ]
     }
 }
 
-const COUNT_TITLES: [&str; 9] =
-    ["COUNT", "ERROR", "REASON", "COMM", "PIDS", "FROM", "UPSTREAM", "PORTS USED", "WHEN"];
+const COUNT_TITLES: [&str; 9] = [
+    "COUNT",
+    "ERROR",
+    "REASON",
+    "COMM",
+    "PIDS",
+    "FROM",
+    "UPSTREAM",
+    "PORTS USED",
+    "WHEN",
+];
 
 impl Sink for Count {
     fn event(&mut self, event: &Event, _change: &Change, out: &mut Vec<u8>) {
@@ -221,7 +268,8 @@ impl Sink for Count {
             let events = loss.states + loss.failures;
             let at = self.clock.time(loss.ts_ns);
             if events > 0 {
-                self.paint.line(YELLOW, &format!("{at} {}", events_lost(events)), out);
+                self.paint
+                    .line(YELLOW, &format!("{at} {}", events_lost(events)), out);
             }
         }
     }
@@ -233,7 +281,10 @@ impl Sink for Count {
             let body: Vec<_> = rows.into_iter().map(|row| self.cells(row)).collect();
             let widths: Vec<usize> = (0..titles.len())
                 .map(|column| {
-                    let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
+                    let cells = body
+                        .iter()
+                        .chain([&titles])
+                        .map(|row| row[column].chars().count());
                     cells.max().unwrap_or(0)
                 })
                 .collect();
@@ -250,13 +301,18 @@ impl Sink for Count {
             thousands(table.lost()),
             thousands(totals.produced),
         );
-        self.paint.line(if table.failures() > 0 { RED } else { "" }, &total, out);
+        self.paint
+            .line(if table.failures() > 0 { RED } else { "" }, &total, out);
         if table.unlisted() > 0 {
-            let line = format!("{} of them in no row: too many rows", thousands(table.unlisted()));
+            let line = format!(
+                "{} of them in no row: too many rows",
+                thousands(table.unlisted())
+            );
             self.paint.line(YELLOW, &line, out);
         }
         if table.owners_lost() > 0 {
-            self.paint.line(YELLOW, &owners_lost(table.owners_lost()), out);
+            self.paint
+                .line(YELLOW, &owners_lost(table.owners_lost()), out);
         }
     }
 }
@@ -312,7 +368,10 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        assert_eq!(endpoint("10.0.0.1".parse().unwrap(), Some(80)), "10.0.0.1:80");
+        assert_eq!(
+            endpoint("10.0.0.1".parse().unwrap(), Some(80)),
+            "10.0.0.1:80"
+        );
         assert_eq!(endpoint("fd00::1".parse().unwrap(), None), "[fd00::1]:-");
     }
 }

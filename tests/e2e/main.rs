@@ -1,0 +1,159 @@
+//! End-to-end tests: the real program on the real kernel. One at a time, for there is one kernel.
+//!
+//! Where a machine can't run a test it is skipped by name, with the reason, loudly.
+
+mod errors;
+mod filters;
+mod loss;
+mod nginx;
+mod reasons;
+mod signals;
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+use socklife_tests::{socklife::socklife, socklife_binary};
+
+/// What a test needs of the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// eBPF programs may be loaded.
+    Bpf,
+    /// Network namespaces can be made: root and `ip`.
+    Namespaces,
+    /// tracefs can be mounted.
+    Tracefs,
+    /// Nginx and wrk.
+    Nginx,
+}
+
+/// A test before it is known whether it can run.
+pub(crate) struct Test {
+    pub(crate) name: String,
+    pub(crate) needs: Vec<Need>,
+    pub(crate) run: Box<dyn FnOnce() -> Result<()> + Send>,
+}
+
+impl Test {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        needs: &[Need],
+        run: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            needs: needs.to_vec(),
+            run: Box::new(run),
+        }
+    }
+}
+
+/// Why a need is not met on this machine.
+struct Machine {
+    unmet: Vec<(Need, String)>,
+}
+
+impl Machine {
+    fn look() -> Self {
+        let mut unmet = Vec::new();
+        if let Some(why) = no_bpf() {
+            unmet.push((Need::Bpf, why));
+        }
+        let root = nix_is_root();
+        let missing = |programs: &[&str]| {
+            let gone = programs
+                .iter()
+                .find(|&&program| !Path::new(program).exists());
+            gone.map(|program| format!("{program} is not installed"))
+        };
+        let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]
+            .iter()
+            .any(|ip| Path::new(ip).exists());
+        if !root || !ip {
+            let why = if root {
+                "no `ip` (iproute2)"
+            } else {
+                "not root"
+            };
+            unmet.push((
+                Need::Namespaces,
+                format!("{why}: network namespaces can't be made"),
+            ));
+        }
+        if !root {
+            unmet.push((
+                Need::Tracefs,
+                "not root: tracefs can't be mounted".to_owned(),
+            ));
+        }
+        if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
+            unmet.push((Need::Nginx, why));
+        }
+        Self { unmet }
+    }
+
+    fn refuses(&self, test: &Test) -> Option<&str> {
+        let unmet = self
+            .unmet
+            .iter()
+            .find(|(need, _)| test.needs.contains(need));
+        unmet.map(|(_, why)| why.as_str())
+    }
+}
+
+fn nix_is_root() -> bool {
+    socklife_tests::process::run(std::process::Command::new("id").arg("-u"))
+        .is_ok_and(|id| id.trim() == "0")
+}
+
+/// The kernel's word on whether it lets us load programs.
+fn no_bpf() -> Option<String> {
+    let answer = socklife(&["features", "--format", "json"]);
+    let features: Value = match answer {
+        Ok(end) => serde_json::from_str(&end.stdout).unwrap_or_default(),
+        Err(error) => return Some(format!("{error:#}")),
+    };
+    let state = &features["events"][0];
+    if state["rung"].is_string() {
+        return None;
+    }
+    Some(format!(
+        "eBPF programs can't be loaded here: {}",
+        state["refused"][0]["why"]
+    ))
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if !socklife_binary().exists() {
+        eprintln!(
+            "{} is missing: `cargo build --release` first, or run all by `cargo xtask test`",
+            socklife_binary().display()
+        );
+        return ExitCode::FAILURE;
+    }
+    let machine = Machine::look();
+    let tests = [
+        errors::tests(),
+        filters::tests(),
+        loss::tests(),
+        nginx::tests(),
+        reasons::tests(),
+        signals::tests(),
+    ];
+    let trials = tests.into_iter().flatten().map(|test| {
+        let refused = machine.refuses(&test).map(str::to_owned);
+        if let Some(why) = &refused {
+            eprintln!("SKIPPED {}: {why}", test.name);
+        }
+        let run = test.run;
+        Trial::test(test.name, move || {
+            run().map_err(|error| Failed::from(format!("{error:#}")))
+        })
+        .with_ignored_flag(refused.is_some())
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}

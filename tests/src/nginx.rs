@@ -1,0 +1,131 @@
+//! A real Nginx as a reverse proxy.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::{net::Namespace, process::Process, wait_for};
+
+/// A running Nginx with two workers.
+#[derive(Debug)]
+pub struct Nginx {
+    process: Process,
+    directory: TempDir,
+}
+
+/// What its logs say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Lines "(99: Cannot assign requested address)" of the error log, by worker process.
+    pub exhausted_by_worker: BTreeMap<u32, u64>,
+    /// Responses by status.
+    pub statuses: BTreeMap<u32, u64>,
+}
+
+impl Logs {
+    /// All workers together.
+    #[must_use]
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted_by_worker.values().sum()
+    }
+}
+
+impl Nginx {
+    /// Where it listens.
+    pub const PORT: u16 = 8080;
+
+    /// Starts it inside a namespace, in front of one upstream.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start(namespace: &Namespace, upstream: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("socklife-nginx-")
+            .tempdir()?;
+        let at = directory.path().display();
+        let configuration = format!(
+            "daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log;\n\
+             events {{ worker_connections 4096; }}\n\
+             http {{\n\
+               log_format statuses '$status'; access_log {at}/access.log statuses;\n\
+               client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
+               fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
+               server {{ listen {port} reuseport; location / {{ proxy_pass http://{upstream}; }} }}\n\
+             }}\n",
+            port = Self::PORT,
+        );
+        let file = directory.path().join("nginx.conf");
+        fs::write(&file, configuration)?;
+        let mut command = namespace.command("/usr/sbin/nginx");
+        command
+            .arg("-e")
+            .arg(directory.path().join("start.log"))
+            .arg("-c")
+            .arg(&file);
+        let mut process = Process::start(&mut command)?;
+        let pid = directory.path().join("pid");
+        let started = wait_for("Nginx to start", || {
+            let written = fs::read_to_string(&pid).is_ok_and(|text| !text.trim().is_empty());
+            Ok(if written {
+                Some(true)
+            } else {
+                process.ended()?.then_some(false)
+            })
+        })?;
+        if !started {
+            let end = process.finish()?;
+            anyhow::bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
+        }
+        Ok(Self { process, directory })
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Stops it, and reads its logs.
+    ///
+    /// # Errors
+    /// It doesn't stop, or a log can't be read.
+    pub fn stop(self) -> Result<Logs> {
+        self.process.signal(Signal::SIGTERM)?;
+        let (error, access) = (self.log("error.log"), self.log("access.log"));
+        let Self { process, directory } = self;
+        process.finish()?;
+        let mut logs = Logs::default();
+        for line in read(&error)?.lines() {
+            if line.contains("(99: Cannot assign requested address)") {
+                *logs.exhausted_by_worker.entry(worker(line)?).or_default() += 1;
+            }
+        }
+        for line in read(&access)?.lines() {
+            *logs.statuses.entry(line.trim().parse()?).or_default() += 1;
+        }
+        drop(directory);
+        Ok(logs)
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The process id in `2026/01/02 03:04:05 [crit] 812#812: *17 connect() to …`.
+fn worker(line: &str) -> Result<u32> {
+    let word = line
+        .split_whitespace()
+        .nth(3)
+        .context("a short line in the error log")?;
+    word.split('#')
+        .next()
+        .unwrap_or_default()
+        .parse()
+        .with_context(|| format!("no pid: {line}"))
+}

@@ -1,0 +1,166 @@
+//! Processes that end with their guard.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    thread::JoinHandle,
+};
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::wait_for;
+
+/// What a process printed, and how it ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// Exit code; `None`: ended by a signal.
+    pub code: Option<i32>,
+}
+
+/// A running process. Killed by its id when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // A stream that breaks off ends like one that is closed; what came counts.
+        let _ = stream.read_to_end(&mut all);
+        all
+    })
+}
+
+impl Process {
+    /// Starts a command and collects what it prints.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let name = format!("{command:?}");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("can't run {name}"))?;
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Self {
+            child,
+            name,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// Starts a command and waits for its first line on standard output.
+    ///
+    /// # Errors
+    /// It can't be started, or ends without a line.
+    pub fn start_ready(command: &mut Command) -> Result<Self> {
+        let name = format!("{command:?}");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("can't run {name}"))?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+        let stderr = child.stderr.take().map(collect);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        let process = Self {
+            child,
+            name,
+            stdout: Some(collect(stdout)),
+            stderr,
+        };
+        if line.is_empty() {
+            let end = process.finish()?;
+            bail!("it ended instead of getting ready: {}", end.stderr);
+        }
+        Ok(process)
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.pid())?);
+        kill(pid, signal).with_context(|| format!("can't signal {}", self.name))
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// The system doesn't say.
+    pub fn ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It doesn't end in time.
+    pub fn finish(mut self) -> Result<Finished> {
+        let name = self.name.clone();
+        let status = wait_for(&format!("the end of {name}"), || {
+            Ok(self.child.try_wait()?)
+        })?;
+        let text = |stream: Option<JoinHandle<Vec<u8>>>| {
+            let bytes = stream
+                .and_then(|thread| thread.join().ok())
+                .unwrap_or_default();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
+        Ok(Finished {
+            stdout,
+            stderr,
+            code: status.code(),
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already gone is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command to its end; fails when it fails.
+///
+/// # Errors
+/// It can't be run, or fails: with what it said.
+pub fn run(command: &mut Command) -> Result<String> {
+    let name = format!("{command:?}");
+    let finished = Process::start(command)?.finish()?;
+    if finished.code != Some(0) {
+        bail!("{name} failed: {}{}", finished.stdout, finished.stderr);
+    }
+    Ok(finished.stdout)
+}

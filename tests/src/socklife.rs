@@ -1,0 +1,185 @@
+//! The program under test, as its user runs it.
+
+use std::{fs::File, path::Path, process::Command};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::{
+    process::{Finished, Process},
+    socklife_binary, wait_for,
+};
+
+/// How socklife hooks state changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// The best there is.
+    Auto,
+    /// The plain tracepoint; tracefs is mounted for it alone.
+    Tracepoint,
+}
+
+impl Rung {
+    /// A socklife on this rung; arguments of its command are still to come.
+    #[must_use]
+    pub fn command(self) -> Command {
+        match self {
+            Self::Auto => Command::new(socklife_binary()),
+            Self::Tracepoint => {
+                // A mount namespace of its own: the mount goes with the process.
+                let mut command = Command::new("unshare");
+                let mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" \"$@\"";
+                command
+                    .args(["--mount", "sh", "-c", mount])
+                    .arg(socklife_binary());
+                command
+            }
+        }
+    }
+
+    /// What goes behind the command's name.
+    #[must_use]
+    pub fn hooks(self) -> &'static str {
+        match self {
+            Self::Auto => "--hooks=auto",
+            Self::Tracepoint => "--hooks=tracepoint",
+        }
+    }
+}
+
+/// A running socklife whose programs are attached.
+#[derive(Debug)]
+pub struct Socklife {
+    process: Process,
+}
+
+impl Socklife {
+    /// Starts `socklife ARGUMENTS` and waits until it is attached.
+    ///
+    /// # Errors
+    /// It ends instead.
+    pub fn start(arguments: &[&str]) -> Result<Self> {
+        Self::started(Command::new(socklife_binary()).args(arguments))
+    }
+
+    /// The same, on a rung.
+    ///
+    /// # Errors
+    /// It ends instead.
+    pub fn start_on(rung: Rung, arguments: &[&str]) -> Result<Self> {
+        Self::started(rung.command().args(arguments).arg(rung.hooks()))
+    }
+
+    /// The same, printing into a file.
+    ///
+    /// # Errors
+    /// It ends instead.
+    pub fn start_into(file: &Path, arguments: &[&str]) -> Result<Self> {
+        // The shell opens the file, as a user would have it.
+        let mut command = Command::new("sh");
+        File::create(file)?;
+        command
+            .args(["-c", "exec \"$0\" \"$@\" > \"$FILE\""])
+            .env("FILE", file);
+        Self::started(command.arg(socklife_binary()).args(arguments))
+    }
+
+    fn started(command: &mut Command) -> Result<Self> {
+        let mut process = Process::start(command)?;
+        // Attached is when the process holds a link: its descriptor says so.
+        let descriptors = format!("/proc/{}/fd", process.pid());
+        let holds_link = || -> bool {
+            let links = std::fs::read_dir(&descriptors)
+                .into_iter()
+                .flatten()
+                .flatten();
+            links
+                .filter_map(|entry| entry.path().read_link().ok())
+                .any(|to| to.to_string_lossy().contains("bpf_link"))
+        };
+        let attached = wait_for("socklife to attach", || {
+            Ok(if holds_link() {
+                Some(true)
+            } else {
+                process.ended()?.then_some(false)
+            })
+        })?;
+        if !attached {
+            let end = process.finish()?;
+            bail!(
+                "socklife ended with {:?} instead of attaching: {}",
+                end.code,
+                end.stderr
+            );
+        }
+        Ok(Self { process })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Ends it as Ctrl-C does.
+    ///
+    /// # Errors
+    /// It doesn't end.
+    pub fn interrupt(self) -> Result<Finished> {
+        self.end(Signal::SIGINT)
+    }
+
+    /// Ends it with a signal.
+    ///
+    /// # Errors
+    /// It doesn't end.
+    pub fn end(self, signal: Signal) -> Result<Finished> {
+        self.process.signal(signal)?;
+        self.process.finish()
+    }
+
+    /// Waits for its own end.
+    ///
+    /// # Errors
+    /// It doesn't end.
+    pub fn finish(self) -> Result<Finished> {
+        self.process.finish()
+    }
+}
+
+/// `socklife ARGUMENTS` to its end.
+///
+/// # Errors
+/// It can't be run or doesn't end.
+pub fn socklife(arguments: &[&str]) -> Result<Finished> {
+    Process::start(Command::new(socklife_binary()).args(arguments))?.finish()
+}
+
+/// NDJSON as values.
+///
+/// # Errors
+/// A line is no JSON.
+pub fn lines(text: &str) -> Result<Vec<Value>> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
+        .collect()
+}
+
+/// The last line of NDJSON.
+///
+/// # Errors
+/// There is none, or it is no JSON.
+pub fn last_line(text: &str) -> Result<Value> {
+    lines(text)?.pop().context("nothing was printed")
+}
+
+/// Sum of `lost` in the loss events of a trace.
+#[must_use]
+pub fn lost(events: &[Value]) -> u64 {
+    events
+        .iter()
+        .filter(|e| e["event"] == "lost")
+        .filter_map(|e| e["lost"].as_u64())
+        .sum()
+}

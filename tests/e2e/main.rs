@@ -2,6 +2,11 @@
 //!
 //! Where a machine can't run a test it is skipped by name, with the reason, loudly.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "figures for who reads the test's output"
+)]
+
 mod errors;
 mod filters;
 mod loss;

@@ -106,9 +106,9 @@ pub fn load_binary() -> PathBuf {
 /// Two hosts, `near` and `far`, with addresses of both families on the link between them.
 #[derive(Debug)]
 pub struct Link {
-    /// 10.77.0.1, fd77::1.
+    /// `10.77.0.1`, `fd77::1`.
     pub near: Namespace,
-    /// 10.77.0.2, fd77::2.
+    /// `10.77.0.2`, `fd77::2`.
     pub far: Namespace,
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn owner_wanted(life: &Life) -> bool {
     if cgroup != 0 {
         let level = off::FILTER_CGROUP_LEVEL.load();
         // SAFETY: a plain number; a level that the task's cgroup doesn't have gives 0.
-        return unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } == cgroup;
+        return unsafe { bpf_get_current_ancestor_cgroup_id(level.cast_signed()) } == cgroup;
     }
     true
 }

@@ -18,7 +18,7 @@ pub const COMM_LEN: usize = 16;
 /// [`RawEvent::kind`] of a TCP state change.
 pub const KIND_STATE: u16 = 1;
 
-/// TCP states as the kernel numbers them (include/net/tcp_states.h).
+/// TCP states as the kernel numbers them (`include/net/tcp_states.h`).
 pub mod state {
     /// `TCP_ESTABLISHED`
     pub const ESTABLISHED: u8 = 1;

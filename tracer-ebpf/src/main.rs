@@ -4,6 +4,18 @@
 //! `probes` → `filter` → `emit` → ring.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::inline_always,
+    reason = "one program, not a chain of calls: a pointer stays typed for the verifier"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "halves of packed words, and kernel ints that hold small numbers"
+)]
+
+// Only so that the host's compiler can check these sources (clippy).
+#[cfg(not(target_arch = "bpf"))]
+extern crate std;
 
 mod emit;
 mod filter;

@@ -238,6 +238,10 @@ impl TrustedSock {
     /// # Safety
     /// `offset` is that of a 16-byte field.
     #[inline(always)]
+    #[expect(
+        clippy::cast_ptr_alignment,
+        reason = "an in6_addr in a sock is 8-byte aligned"
+    )]
     unsafe fn pair(self, offset: &'static Global<u32>) -> [u64; 2] {
         // SAFETY: as the caller promises.
         unsafe {

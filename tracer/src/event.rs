@@ -8,7 +8,7 @@ use tracer_ebpf::{COMM_LEN, state};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State(u8);
 
-/// Number, name as `ss` prints it. include/net/tcp_states.h; iproute2 misc/ss.c.
+/// Number (`include/net/tcp_states.h`), name as `ss` prints it (iproute2, `misc/ss.c`).
 const STATES: [(u8, &str); 12] = [
     (state::ESTABLISHED, "ESTAB"),
     (state::SYN_SENT, "SYN-SENT"),
@@ -195,6 +195,10 @@ pub struct Owner {
 
 /// A TCP socket went from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a record, each by itself"
+)]
 pub struct StateChange {
     /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub ts_ns: u64,

@@ -144,7 +144,7 @@ fn to_the_end(
             interval: args.interval,
         };
         let run = Run::new(Live::new(kernel), table, sink, sampler);
-        run.to_the_end(schedule, Output::stdout()?).await
+        run.drive(schedule, Output::stdout()?).await
     })
 }
 

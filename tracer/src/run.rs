@@ -91,11 +91,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The kernel side or the output fails.
-    pub async fn to_the_end(
-        mut self,
-        schedule: Schedule,
-        output: Output,
-    ) -> Result<(Table, Totals)> {
+    pub async fn drive(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
         let mut stop = Stop::listen()?;
         let deadline = schedule.duration.map(|duration| self.started + duration);
         let mut ticks = schedule

@@ -29,7 +29,7 @@ pub enum Selection {
 impl Selection {
     /// Whether this failure is wanted.
     #[must_use]
-    pub fn wants(&self, failure: &Failure) -> bool {
+    pub fn wants(&self, failure: Failure) -> bool {
         match self {
             Self::All => true,
             Self::Errors(wanted) => failure.error.is_some_and(|error| wanted.contains(&error)),
@@ -59,7 +59,7 @@ pub struct FailureKey {
 }
 
 impl FailureKey {
-    fn of(change: &StateChange, failure: &Failure) -> Self {
+    fn of(change: &StateChange, failure: Failure) -> Self {
         let upstream = !change.passive;
         Self {
             error: failure.error,
@@ -139,16 +139,16 @@ impl Table {
             Event::State(change) => change,
         };
         self.seen += 1;
-        match classify(change).filter(|failure| self.selection.wants(failure)) {
+        match classify(change).filter(|failure| self.selection.wants(*failure)) {
             None => Change::State,
             Some(failure) => {
-                self.count(change, &failure);
+                self.count(change, failure);
                 Change::Failure(failure)
             }
         }
     }
 
-    fn count(&mut self, change: &StateChange, failure: &Failure) {
+    fn count(&mut self, change: &StateChange, failure: Failure) {
         self.failures += 1;
         *self.reasons.entry(failure.reason).or_default() += 1;
         let full = self.rows.len() >= MAX_ROWS;

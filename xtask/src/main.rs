@@ -1,5 +1,7 @@
 //! What a developer of socklife does by hand, as code: `cargo xtask --help`.
 
+#![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
+
 mod bench;
 mod ebpf;
 mod packages;
@@ -46,11 +48,11 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Ebpf { check: false } => ebpf::build_and_commit(),
         Task::Ebpf { check: true } => ebpf::check(),
-        Task::Test { no_install } => test::run(!no_install),
+        Task::Test { no_install } => test::run_all(!no_install),
         Task::Bench {
             connections,
             rounds,
-        } => bench::run(connections, rounds),
+        } => bench::run_all(connections, rounds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

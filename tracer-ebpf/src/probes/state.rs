@@ -1,5 +1,5 @@
 //! TCP state changes: tracepoint `sock:inet_sock_set_state`, which fires in `inet_sk_state_store`
-//! and `inet_sk_set_state` (net/ipv4/af_inet.c), after the socket's port was put back and before
+//! and `inet_sk_set_state` (`net/ipv4/af_inet.c`), after the socket's port was put back and before
 //! `sk_state` changes. Checked against 5.10 to 6.18.
 
 use core::ffi::c_void;
@@ -22,9 +22,10 @@ use crate::{
 
 /// First rung: the BTF-typed tracepoint.
 #[btf_tracepoint(function = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     let sk: *mut c_void = ctx.arg(0);
-    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
     if passes_by(old, new) {
         return 0;
     }
@@ -36,10 +37,11 @@ pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
 
 /// Second rung: the plain tracepoint, for kernels that refuse the first.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tracepoint(ctx: TracePointContext) -> u32 {
     if let Some(sock) = TracepointSock::new(&ctx) {
-        let old = sock.record::<i32>(&off::TP_OLDSTATE) as u8;
-        let new = sock.record::<i32>(&off::TP_NEWSTATE) as u8;
+        let old = sock.record::<u32>(&off::TP_OLDSTATE) as u8;
+        let new = sock.record::<u32>(&off::TP_NEWSTATE) as u8;
         if !passes_by(old, new) {
             transition(&ctx, sock, old, new);
         }
@@ -136,13 +138,10 @@ fn own_port<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, old: u8, n
     if new == state::SYN_SENT {
         return sock.num();
     }
-    if old == state::SYN_SENT && new == state::CLOSE && sock.segs_out() == 0 {
-        if let Some(life) = life {
-            // SAFETY: valid for the run of the program.
-            if unsafe { (*life).stale_port } == tuple.sport {
-                return 0;
-            }
-        }
+    // SAFETY: a life is valid for the run of the program.
+    let stale = life.is_some_and(|life| unsafe { (*life).stale_port } == tuple.sport);
+    if stale && old == state::SYN_SENT && new == state::CLOSE && sock.segs_out() == 0 {
+        return 0;
     }
     tuple.sport
 }

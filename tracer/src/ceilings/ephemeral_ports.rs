@@ -56,7 +56,7 @@ fn measure_here(src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
     })
 }
 
-/// `32768	60999`.
+/// Two numbers: first and last port.
 fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut words = text.split_whitespace();
     Some(words.next()?.parse().ok()?..=words.next()?.parse().ok()?)

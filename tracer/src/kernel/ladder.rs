@@ -50,7 +50,7 @@ pub enum Hooks {
     /// The best that loads.
     #[default]
     Auto,
-    /// BTF-typed programs only: tp_btf, fentry, fexit.
+    /// BTF-typed programs only: `tp_btf`, fentry, fexit.
     Fentry,
     /// kprobes where an event has one; state changes from the plain tracepoint.
     Kprobe,

@@ -24,7 +24,7 @@ use super::{
 use crate::filter::{self, Filter};
 
 /// The compiled kernel-side programs; `cargo xtask ebpf` makes them from `tracer-ebpf/`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("object/tracer-ebpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SOCKLIFE_OBJECT"));
 
 /// The object's counters as an array, as aya reads it.
 type RawCounters = [u64; size_of::<Counters>() / 8];

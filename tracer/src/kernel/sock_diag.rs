@@ -1,4 +1,4 @@
-//! The kernel's own table of TCP sockets, over netlink (sock_diag(7)).
+//! The kernel's own table of TCP sockets, over netlink (`sock_diag(7)`).
 
 use std::{
     collections::HashSet,

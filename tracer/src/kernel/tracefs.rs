@@ -55,7 +55,7 @@ pub fn state_fields() -> Result<Vec<(&'static str, u32)>> {
         .collect()
 }
 
-/// The offset in a line such as `field:__u16 sport;	offset:24;	size:2;	signed:0;`.
+/// The offset in a line that declares a field and, behind semicolons, gives `offset:24`.
 fn field_offset(format: &str, field: &str) -> Option<u32> {
     format.lines().find_map(|line| {
         let mut parts = line.trim().split(';').map(str::trim);

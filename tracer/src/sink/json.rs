@@ -13,6 +13,7 @@ use crate::{
 };
 
 /// Shows a value as it displays itself.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
 fn shown<T: std::fmt::Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
     match value {
         Some(value) => to.collect_str(value),
@@ -127,7 +128,7 @@ impl Sink for Trace {
         match (event, change) {
             (Event::Lost(loss), _) => self.lost(loss, out),
             (Event::State(state), Change::Failure(failure)) => {
-                self.state(state, Some(failure), out)
+                self.state(state, Some(failure), out);
             }
             (Event::State(state), _) => self.state(state, None, out),
         }

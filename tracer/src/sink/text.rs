@@ -156,7 +156,7 @@ impl Sink for Trace {
         match (event, change) {
             (Event::Lost(loss), _) => self.lost(loss, out),
             (Event::State(state), Change::Failure(failure)) => {
-                self.state(state, Some(failure), out)
+                self.state(state, Some(failure), out);
             }
             (Event::State(state), _) => self.state(state, None, out),
         }

@@ -136,7 +136,9 @@ fn pid_and_comm() -> Result<()> {
     let events = lines(&socklife.interrupt()?.stdout)?;
     ensure!(events.len() == 4, "--pid {pid}: {} events", events.len());
     ensure!(
-        events.iter().all(|event| event["pid"].to_string() == pid),
+        events
+            .iter()
+            .all(|event| event["pid"].as_u64() == pid.parse().ok()),
         "another process: {events:?}"
     );
     Ok(())

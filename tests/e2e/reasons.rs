@@ -2,7 +2,11 @@
 //! on each rung: the same number is seen, with the same errno, upstream, and process, while other
 //! processes keep both CPUs busy so that softirqs interrupt a bystander.
 
-use std::{os::unix::fs::MetadataExt, process::Command};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::MetadataExt,
+    process::Command,
+};
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
@@ -382,10 +386,11 @@ fn check(rung: Rung, family: Family, case: &Case) -> Result<()> {
 
 fn arguments(family: Family, how: &str, to: (&str, u16), count: u32) -> Vec<String> {
     let (address, port) = to;
-    let to = match address.contains(':') {
-        true => format!("--to=[{address}]:{port}"),
-        false => format!("--to={address}:{port}"),
-    };
+    let to = SocketAddr::new(
+        address.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+        port,
+    );
+    let to = format!("--to={to}");
     let mut arguments = vec![
         how.to_owned(),
         to,
@@ -428,6 +433,6 @@ fn killed(rung: Rung, family: Family) -> Result<()> {
         family,
         &made,
         to,
-        &[("local-error", Some("ECONNABORTED"), COUNT as u64)],
+        &[("local-error", Some("ECONNABORTED"), u64::from(COUNT))],
     )
 }

@@ -46,6 +46,8 @@ pub const TRACEPOINT_FIELDS: &[(&str, &str)] = &[
 pub const HAVE_OFFSETS: &str = "HAVE_OFFSETS";
 /// `u8`: 1 to follow every state of a socket; 0 to follow only what a failed `connect()` needs.
 pub const TRACK_ALL: &str = "TRACK_ALL";
+/// `u32`: number of buckets of the map `LIVES`, a power of two.
+pub const LIFE_BUCKETS: &str = "LIFE_BUCKETS";
 /// `u32`: bytes waiting in a ring at which its reader is woken before its timer.
 pub const WAKE_BYTES: &str = "WAKE_BYTES";
 

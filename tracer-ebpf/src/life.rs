@@ -2,20 +2,17 @@
 //! its state. The owner is the task that called `connect()` or `listen()`; later transitions may
 //! run in any task's time, so they take the owner from here.
 
-use core::{ffi::c_void, ptr};
+use core::cell::UnsafeCell;
 
-use aya_ebpf::{
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_sk_storage_get,
-        generated::bpf_get_current_comm,
-    },
+use aya_ebpf::helpers::{
+    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, generated::bpf_get_current_comm,
 };
 use tracer_ebpf::{COMM_LEN, flag, owner, state};
 
 use crate::{
     filter,
     maps::{LIVES, LIVES_BY_ADDR},
+    offsets::LIFE_BUCKETS,
     sock::Sock,
 };
 
@@ -27,8 +24,9 @@ pub(crate) struct Life {
     pub since_ns: u64,
     /// The owner's cgroup.
     pub cgroup: u64,
-    /// Stands for the cookie where the kernel's can't be had; 0 where it can.
-    pub made_cookie: u64,
+    /// The socket's cookie: tells it from a later one at the same address. Made up where the kernel's
+    /// can't be had; 0 for a newborn, which has none yet.
+    pub cookie: u64,
     pub tgid: u32,
     pub pid: u32,
     pub comm: [u8; COMM_LEN],
@@ -66,18 +64,109 @@ pub(crate) fn clear<T>(value: &mut T) {
     }
 }
 
-/// The life in the socket's own storage; with `create`, a zeroed one if there is none.
+/// Lives of one bucket.
+const WAYS: usize = 8;
+
+/// Lives of sockets whose addresses have the same hash. A socket's address in `keys` makes the life
+/// at the same index its own: it is taken by compare-and-exchange, so that no two CPUs take the same
+/// one, and only transitions of that socket, which the kernel runs one at a time, touch it then.
+#[repr(C)]
+pub(crate) struct Bucket {
+    keys: [UnsafeCell<u64>; WAYS],
+    lives: [UnsafeCell<Life>; WAYS],
+}
+
+/// One of the two buckets of a socket. Addresses come back as the kernel's allocator reuses them, so
+/// under churn the same few buckets stay in the processor's cache.
 #[inline(always)]
-pub(crate) fn stored(sk: *mut c_void, create: bool) -> Option<*mut Life> {
-    let flags = if create {
-        u64::from(BPF_SK_STORAGE_GET_F_CREATE)
-    } else {
-        0
-    };
-    let map = (&raw const LIVES).cast_mut().cast::<c_void>();
-    // SAFETY: the map holds `Life`; `sk` is the tracepoint's argument; no initial value.
-    let life = unsafe { bpf_sk_storage_get(map, sk, ptr::null_mut(), flags) }.cast::<Life>();
-    if life.is_null() { None } else { Some(life) }
+fn bucket(addr: u64, second: bool) -> Option<&'static Bucket> {
+    // Fibonacci hashing: the upper bits of the product depend on all bits of the address.
+    let product = addr.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = (product >> if second { 24 } else { 44 }) as u32;
+    LIVES.get(hash & (LIFE_BUCKETS.load() - 1))
+}
+
+/// Whose life this is; 0: nobody's.
+#[inline(always)]
+fn key_at(bucket: &Bucket, way: usize) -> u64 {
+    // SAFETY: a whole word of the bucket, read once.
+    unsafe { bucket.keys[way].get().read_volatile() }
+}
+
+/// Where a socket's life is: its key and itself.
+#[inline(always)]
+fn find(addr: u64) -> Option<(&'static UnsafeCell<u64>, *mut Life)> {
+    for second in [false, true] {
+        let bucket = bucket(addr, second)?;
+        let mut way = 0;
+        while way < WAYS {
+            if key_at(bucket, way) == addr {
+                return Some((&bucket.keys[way], bucket.lives[way].get()));
+            }
+            way += 1;
+        }
+    }
+    None
+}
+
+/// The life of a socket in the table.
+#[inline(always)]
+pub(crate) fn in_table(addr: u64) -> Option<*mut Life> {
+    find(addr).map(|(_, life)| life)
+}
+
+/// The same, or one that is taken for it now, with what its last socket left in it.
+#[inline(always)]
+pub(crate) fn in_table_or_taken(addr: u64) -> Option<*mut Life> {
+    if let Some(life) = in_table(addr) {
+        return Some(life);
+    }
+    for second in [false, true] {
+        let bucket = bucket(addr, second)?;
+        let mut way = 0;
+        while way < WAYS {
+            if key_at(bucket, way) == 0 && take(&bucket.keys[way], addr) {
+                return Some(bucket.lives[way].get());
+            }
+            way += 1;
+        }
+    }
+    None
+}
+
+/// Gives back the life of a socket.
+#[inline(always)]
+pub(crate) fn leave_table(addr: u64) {
+    if let Some((key, _)) = find(addr) {
+        // SAFETY: this socket's own; a whole word, which another CPU sees before or after.
+        unsafe { key.get().write_volatile(0) };
+    }
+}
+
+/// Puts `addr` into an empty key; false: somebody else was faster.
+///
+/// Rust has no compare-and-exchange for this target, though the processor has: Linux 5.12.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+fn take(key: &UnsafeCell<u64>, addr: u64) -> bool {
+    let mut found: u64 = 0;
+    // SAFETY: an aligned 64-bit word of a map's value; the instruction changes that word and r0.
+    unsafe {
+        core::arch::asm!(
+            "r0 = cmpxchg_64({key} + 0, r0, {addr})",
+            key = in(reg) key.get(),
+            addr = in(reg) addr,
+            inout("r0") found,
+        );
+    }
+    found == 0
+}
+
+/// The same for the host, whose compiler only checks these sources.
+#[cfg(not(target_arch = "bpf"))]
+fn take(key: &UnsafeCell<u64>, addr: u64) -> bool {
+    // SAFETY: never run.
+    unsafe { key.get().replace(addr) == 0 }
 }
 
 /// The life kept under a socket's address.
@@ -119,15 +208,38 @@ impl Life {
         self.flags = if held { flag::PORT_HELD } else { 0 };
         self.stale_port = if held { 0 } else { sport };
         self.wanted = u8::from(filter::owner_wanted(self));
-        self.made_cookie = sock.made_cookie(now);
+        self.cookie = sock.cookie().unwrap_or_else(|| made_cookie(sock, now));
     }
 
-    /// A listener bore this socket in softirq: nobody owns it yet. Memory of an earlier socket at
-    /// the same address goes.
+    /// A listener bore this socket in softirq: nobody owns it yet.
     #[inline(always)]
-    pub(crate) fn born_passive<S: Sock>(&mut self, sock: S, now: u64) {
+    pub(crate) fn begin_passive<S: Sock>(&mut self, sock: S, now: u64) {
         clear(self);
         self.flags = flag::PASSIVE;
-        self.made_cookie = sock.made_cookie(now);
+        // The cookie that it carries is still its listener's (`inet_csk_clone_lock`).
+        self.cookie = if sock.cookie().is_some() {
+            0
+        } else {
+            made_cookie(sock, now)
+        };
     }
+
+    /// Whether this is the life of that very socket, and not of an earlier one at its address whose
+    /// end was missed.
+    #[inline(always)]
+    pub(crate) fn is_of<S: Sock>(&mut self, sock: S) -> bool {
+        let Some(cookie) = sock.cookie() else {
+            return true;
+        };
+        if self.cookie == 0 {
+            self.cookie = cookie;
+        }
+        self.cookie == cookie
+    }
+}
+
+/// A cookie of our own for a socket first seen now: its address alone is used again by later ones.
+#[inline(always)]
+fn made_cookie<S: Sock>(sock: S, now: u64) -> u64 {
+    sock.addr().rotate_left(32) ^ now
 }

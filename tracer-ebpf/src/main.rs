@@ -4,6 +4,7 @@
 //! `probes` → `filter` → `emit` → ring.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::inline_always,
     reason = "one program, not a chain of calls: a pointer stays typed for the verifier"

@@ -1,12 +1,12 @@
 //! Every map, its bound, and what happens when it is full.
 
 use aya_ebpf::{
-    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use tracer_ebpf::{COMM_LEN, Counters, RawEvent};
 
-use crate::life::Life;
+use crate::life::{Bucket, Life};
 
 /// State changes. Full: the record is dropped and counted. Userspace sets the size.
 #[btf_map(name = "RING_STATE")]
@@ -20,13 +20,15 @@ pub(crate) static RING_FAILURE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
 #[btf_map(name = "COUNTERS")]
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
-/// What is remembered of a socket, in the socket itself: bounded by the sockets there are, freed
-/// with them. No memory: the owner stays unknown, and that is counted.
+/// What is remembered of sockets, see [`crate::life`]: a table of our own, since an entry in socket
+/// storage or in a hash map costs several times as much as all the rest of an event. A life goes when
+/// its socket closes. Bucket full: the owner stays unknown, and that is counted. Userspace sets the
+/// size: a power of two, which it also puts into `LIFE_BUCKETS`. Needs Linux 5.12.
 #[btf_map(name = "LIVES")]
-pub(crate) static LIVES: SkStorage<Life> = SkStorage::new();
+pub(crate) static LIVES: Array<Bucket, 16_384> = Array::new();
 
-/// The same for programs that can't use socket storage, by the socket's address. Entries go when
-/// the socket closes. Full: the least recently used entry goes, and its owner becomes unknown.
+/// The same for the plain tracepoint's program, which kernels before 5.12 load too. Full: the least
+/// recently used entry goes, and its owner becomes unknown.
 #[btf_map(name = "LIVES_BY_ADDR")]
 pub(crate) static LIVES_BY_ADDR: LruHashMap<u64, Life, 65_536> = LruHashMap::new();
 

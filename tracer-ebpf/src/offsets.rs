@@ -38,6 +38,7 @@ globals! {
 
     HAVE_OFFSETS: u8 = 0;
     TRACK_ALL: u8 = 1;
+    LIFE_BUCKETS: u32 = 16_384;
     WAKE_BYTES: u32 = 1 << 20;
 
     FILTER_FAILURES: u8 = 0;

@@ -3,9 +3,9 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    Global,
+    EbpfContext, Global,
     helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
-    programs::TracePointContext,
+    programs::{BtfTracePointContext, TracePointContext},
 };
 
 use crate::{
@@ -106,15 +106,14 @@ pub(crate) trait Sock: Copy {
     fn num(self) -> u16;
     fn segs_out(self) -> u32;
     fn netns(self) -> u32;
-    /// The socket's cookie; 0 if this rung can't have it.
-    fn cookie(self) -> u64;
-    /// A cookie of our own for a socket first seen now, where the kernel's can't be had: its
-    /// address alone is used again by later sockets.
-    fn made_cookie(self, now: u64) -> u64;
+    /// Its address: what its life is kept under.
+    fn addr(self) -> u64;
+    /// The kernel's cookie of the socket; `None`: this rung can't have it.
+    fn cookie(self) -> Option<u64>;
     fn life(self) -> Option<*mut Life>;
-    /// The life of this socket, a zeroed one if there was none; `None` when there is no room.
+    /// The life of this socket, or one that is to begin; `None` when there is no room.
     fn life_or_new(self) -> Option<*mut Life>;
-    /// Forgets the life, where the kernel does not do it with the socket.
+    /// Gives the life back.
     fn forget(self);
 }
 
@@ -131,23 +130,25 @@ unsafe fn field<T: Copy>(base: *const u8, offset: &'static Global<u32>) -> T {
 /// A TCP socket behind a BTF-typed pointer. Kernel ≥ 5.12 (socket storage and cookies for tracing).
 #[derive(Clone, Copy)]
 pub(crate) struct TrustedSock {
-    /// The tracepoint's own argument.
     sk: *mut c_void,
-    /// The same, as a `tcp_sock`.
     tcp: *const u8,
+    addr: u64,
 }
 
 impl TrustedSock {
     /// `None` for what isn't TCP (SCTP, DCCP and MPTCP's upper socket share the tracepoint).
     #[inline(always)]
-    pub(crate) fn new(sk: *mut c_void) -> Option<Self> {
+    pub(crate) fn new(ctx: &BtfTracePointContext) -> Option<Self> {
+        let sk: *mut c_void = ctx.arg(0);
         // SAFETY: `sk` is the tracepoint's argument; the helper checks that it is a full TCP socket.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk) }.cast::<u8>();
         if tcp.is_null() {
-            None
-        } else {
-            Some(Self { sk, tcp })
+            return None;
         }
+        // The same argument once more, copied: as a plain number, which may be hashed.
+        // SAFETY: the context is an array of arguments.
+        let addr = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) }.ok()?;
+        Some(Self { sk, tcp, addr })
     }
 }
 
@@ -208,28 +209,30 @@ impl Sock for TrustedSock {
     }
 
     #[inline(always)]
-    fn cookie(self) -> u64 {
-        // SAFETY: the tracepoint's own argument.
-        unsafe { bpf_get_socket_cookie(self.sk) }
+    fn addr(self) -> u64 {
+        self.addr
     }
 
     #[inline(always)]
-    fn made_cookie(self, _now: u64) -> u64 {
-        0
+    fn cookie(self) -> Option<u64> {
+        // SAFETY: the tracepoint's own argument.
+        Some(unsafe { bpf_get_socket_cookie(self.sk) })
     }
 
     #[inline(always)]
     fn life(self) -> Option<*mut Life> {
-        life::stored(self.sk, false)
+        life::in_table(self.addr)
     }
 
     #[inline(always)]
     fn life_or_new(self) -> Option<*mut Life> {
-        life::stored(self.sk, true)
+        life::in_table_or_taken(self.addr)
     }
 
     #[inline(always)]
-    fn forget(self) {}
+    fn forget(self) {
+        life::leave_table(self.addr);
+    }
 }
 
 impl TrustedSock {
@@ -341,13 +344,13 @@ impl Sock for TracepointSock<'_> {
     }
 
     #[inline(always)]
-    fn cookie(self) -> u64 {
-        0
+    fn addr(self) -> u64 {
+        self.addr
     }
 
     #[inline(always)]
-    fn made_cookie(self, now: u64) -> u64 {
-        self.addr.rotate_left(32) ^ now
+    fn cookie(self) -> Option<u64> {
+        None
     }
 
     #[inline(always)]

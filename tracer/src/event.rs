@@ -245,8 +245,19 @@ pub struct Loss {
     pub states: u64,
     /// Failures dropped since the last such event.
     pub failures: u64,
+    /// State changes for which the kernel did not run the program; what they were, and whether the
+    /// filters wanted them, nobody knows.
+    pub missed: u64,
     /// Sockets whose owner could not be stored.
     pub owners: u64,
+}
+
+impl Loss {
+    /// Events lost, of all kinds.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.states + self.failures + self.missed
+    }
 }
 
 /// One event on the road.

@@ -31,6 +31,7 @@ pub struct Live {
     kernel: Kernel,
     timer: Interval,
     reported: Counters,
+    missed: u64,
     taken: u64,
 }
 
@@ -44,6 +45,7 @@ impl Live {
             kernel,
             timer,
             reported: Counters::default(),
+            missed: 0,
             taken: 0,
         }
     }
@@ -96,13 +98,13 @@ impl Live {
         }
     }
 
-    /// Events that passed the filters so far, seen or lost.
+    /// Events that passed the filters so far, seen or lost, and state changes that were missed.
     ///
     /// # Errors
     /// The kernel side's counters can't be read.
     pub fn produced(&self) -> Result<u64> {
         let counters = self.kernel.counters()?;
-        Ok(counters.state_produced + counters.failure_produced)
+        Ok(counters.state_produced + counters.failure_produced + self.kernel.missed()?)
     }
 
     fn batch(&mut self, records: Bytes) -> Result<Batch> {
@@ -114,14 +116,16 @@ impl Live {
     }
 
     fn loss(&mut self) -> Result<Option<Loss>> {
-        let now = self.kernel.counters()?;
+        let (now, missed) = (self.kernel.counters()?, self.kernel.missed()?);
         let before = std::mem::replace(&mut self.reported, now);
+        let missed_before = std::mem::replace(&mut self.missed, missed);
         let loss = Loss {
             ts_ns: boot_time_ns(),
             states: now.state_dropped - before.state_dropped,
             failures: now.failure_dropped - before.failure_dropped,
+            missed: missed - missed_before,
             owners: now.owner_dropped - before.owner_dropped,
         };
-        Ok((loss.states + loss.failures + loss.owners > 0).then_some(loss))
+        Ok((loss.events() + loss.owners > 0).then_some(loss))
     }
 }

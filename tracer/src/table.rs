@@ -131,8 +131,10 @@ impl Table {
     pub fn apply(&mut self, event: &Event) -> Change {
         let change = match event {
             Event::Lost(loss) => {
+                self.lost.ts_ns = loss.ts_ns;
                 self.lost.states += loss.states;
                 self.lost.failures += loss.failures;
+                self.lost.missed += loss.missed;
                 self.lost.owners += loss.owners;
                 return Change::Lost(*loss);
             }
@@ -215,16 +217,16 @@ impl Table {
         self.unlisted
     }
 
-    /// Events lost, state changes and failures together.
+    /// Events lost, of all kinds together.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.lost.states + self.lost.failures
+        self.lost.events()
     }
 
-    /// Sockets whose owner could not be stored.
+    /// What was lost, by kind; its time is that of the last loss.
     #[must_use]
-    pub fn owners_lost(&self) -> u64 {
-        self.lost.owners
+    pub fn loss(&self) -> Loss {
+        self.lost
     }
 }
 
@@ -329,13 +331,14 @@ mod tests {
             ts_ns: 1,
             states: 2,
             failures: 3,
+            missed: 1,
             owners: 4,
         };
         table.apply(&Event::Lost(loss));
         table.apply(&Event::Lost(loss));
         assert_eq!(
-            (table.lost(), table.owners_lost(), table.seen()),
-            (10, 8, 0)
+            (table.lost(), table.loss().owners, table.seen()),
+            (12, 8, 0)
         );
     }
 }

@@ -186,7 +186,7 @@ fn under(subject: &Subject, connections: u64) -> Result<Measure> {
     let seconds = churn(connections)?;
     let kernel_ns = stats.and_then(|_stats| kernel_ns(subject.kernel_name));
     run(Command::new("kill").args(["-INT", &running.0.id().to_string()]))?;
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while running.0.try_wait()?.is_none() {
         if Instant::now() > deadline {
             bail!("{} does not end", subject.name);

@@ -74,7 +74,7 @@ enum How {
     Exhaust,
     /// Bind to a port that is taken for this destination, then connect.
     Collide,
-    /// The same, where the port came from bind() with port 0.
+    /// The same, where the port came from `bind()` with port 0.
     CollideAuto,
     /// Connect; fails at once.
     Plain,
@@ -82,7 +82,7 @@ enum How {
     Wait,
     /// Connect without waiting; close while connecting.
     Abandon,
-    /// Connect without waiting; disconnect (AF_UNSPEC) while connecting.
+    /// Connect without waiting; disconnect (`AF_UNSPEC`) while connecting.
     Disconnect,
     /// Connect, send a byte, and read until the peer resets.
     Reset,
@@ -319,7 +319,7 @@ fn under_way(how: How, to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> R
                 outcomes.note(&socket.connect(&unspecified));
             }
             _ => {
-                let deadline = Instant::now() + Duration::from_secs(60);
+                let deadline = Instant::now() + Duration::from_mins(1);
                 let error = loop {
                     if let Some(error) = socket.take_error()? {
                         break error;

@@ -2,8 +2,6 @@
 //! and `inet_sk_set_state` (`net/ipv4/af_inet.c`), after the socket's port was put back and before
 //! `sk_state` changes. Checked against 5.10 to 6.18.
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
@@ -24,12 +22,11 @@ use crate::{
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
-    let sk: *mut c_void = ctx.arg(0);
     let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
     if passes_by(old, new) {
         return 0;
     }
-    if let Some(sock) = TrustedSock::new(sk) {
+    if let Some(sock) = TrustedSock::new(&ctx) {
         transition(&ctx, sock, old, new);
     }
     0
@@ -49,12 +46,11 @@ pub(crate) fn state_tracepoint(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Whether this transition is neither a beginning to remember nor a failure to report, so that a
-/// command that counts failed connects is done with it at once.
+/// Whether this transition is neither the beginning nor the end of a `connect()`, so that a command
+/// that counts failed connects is done with it at once.
 #[inline(always)]
 fn passes_by(old: u8, new: u8) -> bool {
-    off::TRACK_ALL.load() == 0
-        && !(new == state::SYN_SENT || (old == state::SYN_SENT && new == state::CLOSE))
+    off::TRACK_ALL.load() == 0 && old != state::SYN_SENT && new != state::SYN_SENT
 }
 
 #[inline(always)]
@@ -69,21 +65,20 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
     let life = if begins || born {
         sock.life_or_new()
     } else {
-        sock.life()
+        // SAFETY: valid for the run of the program.
+        sock.life().filter(|&life| unsafe { (*life).is_of(sock) })
     };
 
     let mut age_ns = 0;
     if let Some(life) = life {
         // SAFETY: valid for the run of the program; one transition of a socket at a time.
         let life = unsafe { &mut *life };
-        if born {
-            life.born_passive(sock, now);
-        }
-        if life.state == old {
-            age_ns = now.wrapping_sub(life.since_ns);
-        }
         if begins {
             life.begin(sock, new, tuple.sport, now);
+        } else if born {
+            life.begin_passive(sock, now);
+        } else if life.state == old {
+            age_ns = now.wrapping_sub(life.since_ns);
         }
         life.state = new;
         life.since_ns = now;
@@ -123,7 +118,8 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
             u8::from(sent)
         );
     }
-    if new == state::CLOSE {
+    let done = off::TRACK_ALL.load() == 0 && old == state::SYN_SENT;
+    if done || new == state::CLOSE {
         sock.forget();
     }
 }
@@ -174,8 +170,8 @@ fn write<S: Sock>(
         (true, 0) => 0,
         (true, _) => flag::SENT,
     };
-    // A newborn still carries its listener's cookie (`inet_csk_clone_lock` sets it afterwards).
-    event.cookie = if born { 0 } else { sock.cookie() };
+    // A newborn's is not its own yet.
+    event.cookie = if born { 0 } else { sock.cookie().unwrap_or(0) };
     if let Some(life) = life {
         // SAFETY: valid for the run of the program.
         let life = unsafe { &*life };
@@ -185,8 +181,8 @@ fn write<S: Sock>(
         event.comm = life.comm;
         event.cgroup = life.cgroup;
         event.flags |= life.flags;
-        if event.cookie == 0 && !born && life.made_cookie != 0 {
-            event.cookie = life.made_cookie;
+        if sock.cookie().is_none() {
+            event.cookie = life.cookie;
             event.flags |= flag::COOKIE_MADE;
         }
     } else {

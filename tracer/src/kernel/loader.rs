@@ -1,6 +1,9 @@
 //! Loading and attaching the kernel-side programs on the best rung that this kernel gives.
 
-use std::any::Any;
+use std::{
+    any::Any,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
@@ -29,6 +32,11 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SOCKLIFE_OBJECT"));
 /// The object's counters as an array, as aya reads it.
 type RawCounters = [u64; size_of::<Counters>() / 8];
 
+/// Buckets of 8 sockets each that the kernel side remembers: 131,072 sockets in 8 MiB.
+const LIFE_BUCKETS: u32 = 16_384;
+/// The same where only connecting sockets are followed: 8,192 of them in 512 KiB.
+const CONNECTING_BUCKETS: u32 = 1024;
+
 /// What a run asks of the kernel side.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -47,6 +55,7 @@ pub struct Kernel {
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Detaches the program when dropped.
     link: Option<Box<dyn Any>>,
+    program: OwnedFd,
     /// Keeps the programs and the other maps.
     _ebpf: Ebpf,
     rung: Rung,
@@ -105,9 +114,13 @@ impl Kernel {
         loader
             .map_max_entries("RING_STATE", options.ring_size)
             .map_max_entries("RING_FAILURE", options.ring_size);
-        if rung == Rung::BtfTracepoint {
-            loader.map_max_entries("LIVES_BY_ADDR", 1);
-        }
+        // The other rung's map stays as small as can be.
+        match rung {
+            Rung::BtfTracepoint => loader
+                .map_max_entries("LIVES", globals.life_buckets)
+                .map_max_entries("LIVES_BY_ADDR", 1),
+            Rung::Tracepoint => loader.map_max_entries("LIVES", 1),
+        };
         let mut ebpf = loader.load(OBJECT).context("can't create the maps")?;
         fill_filters(&mut ebpf, filter)?;
         let counters = ebpf
@@ -120,30 +133,32 @@ impl Kernel {
             .then(|| EbpfLogger::init(&mut ebpf))
             .transpose()
             .context("aya-log")?;
-        let link: Box<dyn Any> = match rung {
+        let (link, program): (Box<dyn Any>, _) = match rung {
             Rung::BtfTracepoint => {
                 let program: &mut BtfTracePoint = program(&mut ebpf, "state_tp_btf")?.try_into()?;
                 program.load("inet_sock_set_state", &aya::Btf::from_sys_fs()?)?;
                 let id = program.attach()?;
-                Box::new(program.take_link(id)?)
+                (Box::new(program.take_link(id)?), program.fd()?.try_clone()?)
             }
             Rung::Tracepoint => {
                 let program: &mut TracePoint =
                     program(&mut ebpf, "state_tracepoint")?.try_into()?;
                 program.load()?;
                 let id = program.attach("sock", "inet_sock_set_state")?;
-                Box::new(program.take_link(id)?)
+                (Box::new(program.take_link(id)?), program.fd()?.try_clone()?)
             }
         };
-        let link = Some(link);
+        let program = program.as_fd().try_clone_to_owned()?;
+        let (link, refused) = (Some(link), Vec::new());
         Ok(Self {
             rings,
             counters,
             logger,
             link,
+            program,
             _ebpf: ebpf,
             rung,
-            refused: Vec::new(),
+            refused,
         })
     }
 
@@ -177,6 +192,23 @@ impl Kernel {
             logger.flush();
         }
         self.rings.drain_rest()
+    }
+
+    /// How often the program was not run because the same CPU was in the middle of it already: a
+    /// softirq that came while it ran for a task's own transition. The kernel counts these (Linux
+    /// 5.12 and later, `recursion_misses`); each is a state change that nobody saw.
+    ///
+    /// # Errors
+    /// The program's descriptor can't be asked.
+    pub fn missed(&self) -> Result<u64> {
+        let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
+        let info = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+        let misses = info
+            .lines()
+            .find_map(|line| line.strip_prefix("recursion_misses:"));
+        Ok(misses
+            .and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0))
     }
 
     /// What the kernel side has produced and dropped so far, all CPUs together.
@@ -280,6 +312,7 @@ fn explain(error: &anyhow::Error) -> String {
 
 /// Values of the kernel side's read-only globals, see `tracer_ebpf::globals`.
 struct Globals {
+    life_buckets: u32,
     offsets: Vec<(&'static str, u32)>,
     fields: Vec<(&'static str, u32)>,
     bytes: Vec<(&'static str, u8)>,
@@ -299,7 +332,13 @@ impl Globals {
         } else {
             0
         };
+        let life_buckets = if filter.connects_only() {
+            CONNECTING_BUCKETS
+        } else {
+            LIFE_BUCKETS
+        };
         Self {
+            life_buckets,
             offsets: Vec::new(),
             fields: Vec::new(),
             bytes: vec![
@@ -316,6 +355,7 @@ impl Globals {
                 (globals::FILTER_NETNS, some(filter.netns.is_empty())),
             ],
             words: vec![
+                (globals::LIFE_BUCKETS, life_buckets),
                 (globals::WAKE_BYTES, options.ring_size / 4),
                 (globals::FILTER_STATES, filter.state_bits()),
                 (globals::FILTER_CGROUP_LEVEL, cgroup.1),

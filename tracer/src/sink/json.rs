@@ -65,6 +65,8 @@ struct LostLine<'a> {
     lost: u64,
     lost_states: u64,
     lost_failures: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
     lost_owners: u64,
 }
 
@@ -114,9 +116,10 @@ impl Trace {
         let lost = LostLine {
             ts: &self.clock.rfc3339(loss.ts_ns),
             event: "lost",
-            lost: loss.states + loss.failures,
+            lost: loss.events(),
             lost_states: loss.states,
             lost_failures: loss.failures,
+            missed: loss.missed,
             lost_owners: loss.owners,
         };
         line(&lost, out);
@@ -144,6 +147,8 @@ struct CountLine<'a> {
     duration_s: f64,
     seen: u64,
     produced: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    missed: u64,
     #[serde(skip_serializing_if = "is_zero")]
     lost_owners: u64,
     #[serde(skip_serializing_if = "is_zero")]
@@ -229,7 +234,8 @@ impl Sink for Count {
             duration_s: (totals.duration_s * 1000.0).round() / 1000.0,
             seen: table.seen(),
             produced: totals.produced,
-            lost_owners: table.owners_lost(),
+            missed: table.loss().missed,
+            lost_owners: table.loss().owners,
             unlisted: table.unlisted(),
             by: table.rows().into_iter().map(|row| self.row(row)).collect(),
         };

@@ -72,18 +72,27 @@ fn span(ns: u64) -> String {
     }
 }
 
-fn events_lost(lost: u64) -> String {
-    format!(
-        "{} events lost: the ring was full; raise --ring-size or filter more",
-        thousands(lost)
-    )
-}
-
-fn owners_lost(lost: u64) -> String {
-    format!(
-        "{} sockets have no owner shown: the kernel had no room to store it",
-        thousands(lost)
-    )
+/// What a loss is and what to do about it, a line each.
+fn told(loss: &Loss) -> Vec<String> {
+    let dropped = loss.states + loss.failures;
+    let kinds = [
+        (
+            dropped,
+            "events lost: the ring was full; raise --ring-size or filter more",
+        ),
+        (
+            loss.missed,
+            "events lost: the kernel skipped the program, which it was just running",
+        ),
+        (
+            loss.owners,
+            "sockets have no owner shown: there was no room to store it",
+        ),
+    ];
+    let happened = kinds.into_iter().filter(|&(count, _)| count > 0);
+    happened
+        .map(|(count, what)| format!("{} {what}", thousands(count)))
+        .collect()
 }
 
 /// `trace --format text`
@@ -139,14 +148,8 @@ impl Trace {
 
     fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
         let at = self.clock.time(loss.ts_ns);
-        let events = loss.states + loss.failures;
-        if events > 0 {
-            self.paint
-                .line(YELLOW, &format!("{at} {}", events_lost(events)), out);
-        }
-        if loss.owners > 0 {
-            self.paint
-                .line(YELLOW, &format!("{at} {}", owners_lost(loss.owners)), out);
+        for line in told(loss) {
+            self.paint.line(YELLOW, &format!("{at} {line}"), out);
         }
     }
 }
@@ -175,8 +178,8 @@ pub fn trace_summary(table: &Table, totals: &Totals) -> String {
         thousands(table.lost()),
         thousands(totals.produced),
     );
-    if table.owners_lost() > 0 {
-        summary += &format!("; {}", owners_lost(table.owners_lost()));
+    for line in told(&table.loss()) {
+        summary += &format!("; {line}");
     }
     if table.failures() > 0 {
         summary += &format!("; {} failures:", thousands(table.failures()));
@@ -265,11 +268,9 @@ const COUNT_TITLES: [&str; 9] = [
 impl Sink for Count {
     fn event(&mut self, event: &Event, _change: &Change, out: &mut Vec<u8>) {
         if let Event::Lost(loss) = event {
-            let events = loss.states + loss.failures;
             let at = self.clock.time(loss.ts_ns);
-            if events > 0 {
-                self.paint
-                    .line(YELLOW, &format!("{at} {}", events_lost(events)), out);
+            for line in told(loss) {
+                self.paint.line(YELLOW, &format!("{at} {line}"), out);
             }
         }
     }
@@ -310,9 +311,8 @@ impl Sink for Count {
             );
             self.paint.line(YELLOW, &line, out);
         }
-        if table.owners_lost() > 0 {
-            self.paint
-                .line(YELLOW, &owners_lost(table.owners_lost()), out);
+        for line in told(&table.loss()) {
+            self.paint.line(YELLOW, &line, out);
         }
     }
 }

@@ -63,7 +63,7 @@ const CLOSED: u16 = 9002;
 const RESET: u16 = 9003;
 
 /// What is expected of a case: (reason, errno of the event, how many).
-type Expected = &'static [(&'static str, Option<&'static str>, u64)];
+type Expected<'a> = &'a [(&'static str, Option<&'static str>, u64)];
 
 /// One way to fail.
 struct Case {
@@ -73,7 +73,7 @@ struct Case {
     to: fn(Family) -> (&'static str, u16),
     /// What the caller saw: (errno, how often).
     seen: &'static [(&'static str, u64)],
-    events: Expected,
+    events: Expected<'static>,
     families: &'static [Family],
 }
 
@@ -280,7 +280,7 @@ impl Watch {
         family: Family,
         made: &Value,
         to: (&str, u16),
-        expected: Expected,
+        expected: Expected<'_>,
     ) -> Result<()> {
         let traced = self.trace.interrupt()?;
         ensure!(

@@ -15,33 +15,16 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("errors::usage", &[], usage),
         Test::new("errors::what_is_not_there", &[], what_is_not_there),
-        Test::new(
-            "errors::not_enough_privilege",
-            &[Need::Namespaces],
-            not_enough_privilege,
-        ),
-        Test::new(
-            "errors::no_tracefs",
-            &[Need::Bpf, Need::Tracefs],
-            no_tracefs,
-        ),
-        Test::new(
-            "errors::no_type_information",
-            &[Need::Bpf, Need::Tracefs],
-            no_type_information,
-        ),
+        Test::new("errors::not_enough_privilege", &[Need::Namespaces], not_enough_privilege),
+        Test::new("errors::no_tracefs", &[Need::Bpf, Need::Tracefs], no_tracefs),
+        Test::new("errors::no_type_information", &[Need::Bpf, Need::Tracefs], no_type_information),
         Test::new("errors::features", &[], features),
     ]
 }
 
 /// The command failed with this code, said this, and did not panic.
 fn says(end: &Finished, code: i32, words: &[&str]) -> Result<()> {
-    ensure!(
-        end.code == Some(code),
-        "exit code {:?}: {}",
-        end.code,
-        end.stderr
-    );
+    ensure!(end.code == Some(code), "exit code {:?}: {}", end.code, end.stderr);
     ensure!(!end.stderr.contains("panicked"), "{}", end.stderr);
     ensure!(end.stdout.is_empty(), "on standard output: {}", end.stdout);
     for word in words {
@@ -60,10 +43,7 @@ fn usage() -> Result<()> {
         (&["trace", "--dport", "http"], "--dport"),
         (&["trace", "--dst", "10.0.0.0/33"], "10.0.0.0/8"),
         (&["trace", "--src", "upstream"], "10.0.0.0/8"),
-        (
-            &["trace", "--comm", "a-name-beyond-fifteen-bytes"],
-            "15 bytes",
-        ),
+        (&["trace", "--comm", "a-name-beyond-fifteen-bytes"], "15 bytes"),
         (&["trace", "--state", "OPEN"], "SYN-SENT"),
         (&["trace", "--state", "TIME-WAIT"], "TIME-WAIT"),
         (&["trace", "-4", "-6"], "cannot be used with"),
@@ -81,14 +61,8 @@ fn usage() -> Result<()> {
 
 fn what_is_not_there() -> Result<()> {
     let cases: [(&[&str], &[&str]); 6] = [
-        (
-            &["trace", "--netns", "/run/netns/no-such"],
-            &["--netns", "No such file"],
-        ),
-        (
-            &["trace", "--netns", "/etc/hostname"],
-            &["is not a namespace"],
-        ),
+        (&["trace", "--netns", "/run/netns/no-such"], &["--netns", "No such file"]),
+        (&["trace", "--netns", "/etc/hostname"], &["is not a namespace"]),
         (&["trace", "--netns", "4194303"], &["process 4194303"]),
         (&["trace", "--netns", "4294967295"], &["lsns -t net"]),
         (&["trace", "--cgroup", "/no-such.slice"], &["--cgroup"]),
@@ -109,16 +83,9 @@ fn not_enough_privilege() -> Result<()> {
     let end = without("-sys_admin,-bpf,-perfmon", &["count"])?;
     says(&end, 1, &["CAP_BPF and CAP_PERFMON", "setcap", "root"])?;
     let end = without("-sys_admin,-perfmon", &["trace"])?;
-    says(
-        &end,
-        1,
-        &["privilege to load eBPF programs: CAP_PERFMON missing"],
-    )?;
+    says(&end, 1, &["privilege to load eBPF programs: CAP_PERFMON missing"])?;
     let end = without("-sys_admin,-bpf,-perfmon", &["features"])?;
-    ensure!(
-        end.code == Some(0) && end.stdout.contains("CAP_BPF, CAP_PERFMON missing"),
-        "{end:?}"
-    );
+    ensure!(end.code == Some(0) && end.stdout.contains("CAP_BPF, CAP_PERFMON missing"), "{end:?}");
     Ok(())
 }
 
@@ -130,70 +97,40 @@ fn with_empty(paths: &[&str], arguments: &[&str]) -> Result<Finished> {
         .chain(["exec \"$0\" \"$@\"".to_owned()])
         .collect();
     let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", &script])
-        .arg(socklife_binary());
+    command.args(["--mount", "sh", "-c", &script]).arg(socklife_binary());
     Process::start(command.args(arguments))?.finish()
 }
 
 fn no_tracefs() -> Result<()> {
     let end = with_empty(&["/sys/kernel/tracing"], &["trace", "--hooks=tracepoint"])?;
-    says(
-        &end,
-        1,
-        &[
-            "tracefs is not mounted",
-            "mount -t tracefs tracefs /sys/kernel/tracing",
-        ],
-    )
+    says(&end, 1, &["tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"])
 }
 
 fn no_type_information() -> Result<()> {
     let gone = ["/sys/kernel/btf", "/sys/kernel/tracing"];
     let end = with_empty(&gone, &["count"])?;
-    says(
-        &end,
-        1,
-        &["BTF", "/sys/kernel/btf/vmlinux", "tracefs is not mounted"],
-    )?;
+    says(&end, 1, &["BTF", "/sys/kernel/btf/vmlinux", "tracefs is not mounted"])?;
     // With tracefs the plain tracepoint still counts exhaustion; what it can't filter it refuses.
     let script = "mount -t tmpfs none /sys/kernel/btf && \
                   mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" \"$@\"";
     let run = |arguments: &[&str]| -> Result<Finished> {
         let mut command = Command::new("unshare");
-        command
-            .args(["--mount", "sh", "-c", script])
-            .arg(socklife_binary());
+        command.args(["--mount", "sh", "-c", script]).arg(socklife_binary());
         Process::start(command.args(arguments))?.finish()
     };
     let end = run(&["count", "--duration=100ms", "--format=json"])?;
     ensure!(end.code == Some(0), "count without BTF: {}", end.stderr);
-    says(
-        &run(&["trace", "--netns=/proc/self/ns/net"])?,
-        1,
-        &["--netns can't be applied"],
-    )?;
+    says(&run(&["trace", "--netns=/proc/self/ns/net"])?, 1, &["--netns can't be applied"])?;
     says(&run(&["count", "--error=ECONNRESET"])?, 1, &["without BTF"])?;
     let end = run(&["features"])?;
-    ensure!(
-        end.stdout.contains("tracepoint/sock/inet_sock_set_state"),
-        "{}",
-        end.stdout
-    );
-    ensure!(
-        end.stdout.contains("not used  tp_btf/inet_sock_set_state"),
-        "{}",
-        end.stdout
-    );
+    ensure!(end.stdout.contains("tracepoint/sock/inet_sock_set_state"), "{}", end.stdout);
+    ensure!(end.stdout.contains("not used  tp_btf/inet_sock_set_state"), "{}", end.stdout);
     Ok(())
 }
 
 fn features() -> Result<()> {
     let end = socklife(&["features"])?;
-    ensure!(
-        end.code == Some(0) && end.stdout.contains("\nstate\n  rung"),
-        "{end:?}"
-    );
+    ensure!(end.code == Some(0) && end.stdout.contains("\nstate\n  rung"), "{end:?}");
     let end = socklife(&["features", "--format=json"])?;
     let features: serde_json::Value = serde_json::from_str(&end.stdout)?;
     ensure!(features["events"][0]["event"] == "state", "{features}");

@@ -24,21 +24,14 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// What the near host does: refused connects to four upstreams.
-const MADE: [(&str, u32); 4] = [
-    ("10.77.0.2:9101", 3),
-    ("10.77.0.2:9102", 5),
-    ("[fd77::2]:9101", 7),
-    ("127.0.0.1:9101", 11),
-];
+const MADE: [(&str, u32); 4] =
+    [("10.77.0.2:9101", 3), ("10.77.0.2:9102", 5), ("[fd77::2]:9101", 7), ("127.0.0.1:9101", 11)];
 
 fn make(link: &Link) -> Result<()> {
     for (to, count) in MADE {
         let count = count.to_string();
         let made = link.near.fail(&["plain", "--to", to, "--count", &count])?;
-        ensure!(
-            made["outcomes"]["ECONNREFUSED"].as_u64() == count.parse().ok(),
-            "{made}"
-        );
+        ensure!(made["outcomes"]["ECONNREFUSED"].as_u64() == count.parse().ok(), "{made}");
     }
     Ok(())
 }
@@ -77,10 +70,7 @@ fn filters(rung: Rung) -> Result<()> {
         make(&link)?;
         let end = socklife.interrupt()?;
         let seen = lines(&end.stdout)?.len();
-        ensure!(
-            seen == *expected as usize,
-            "{filter:?}: {seen} events instead of {expected}"
-        );
+        ensure!(seen == *expected as usize, "{filter:?}: {seen} events instead of {expected}");
         let produced = format!("({expected} produced)");
         ensure!(
             end.stderr.contains(&produced),
@@ -104,28 +94,21 @@ fn pid_and_comm() -> Result<()> {
     let link = Link::new()?;
     let path = link.near.path();
     let always = ["trace", "--format=json", "--failures", "--netns", &path];
-    for (filter, expected) in [
-        ("--comm=socklife-load", 26),
-        ("--comm=nginx", 0),
-        ("--pid=4194303", 0),
-    ] {
+    for (filter, expected) in
+        [("--comm=socklife-load", 26), ("--comm=nginx", 0), ("--pid=4194303", 0)]
+    {
         let socklife = Socklife::start(&[&always[..], &[filter]].concat())?;
         make(&link)?;
         let seen = lines(&socklife.interrupt()?.stdout)?.len();
-        ensure!(
-            seen == expected,
-            "{filter}: {seen} events instead of {expected}"
-        );
+        ensure!(seen == expected, "{filter}: {seen} events instead of {expected}");
     }
     // A shell that waits for a line, then becomes the load: its process id is known before.
     let gate = tempfile::tempdir()?;
     let fifo = gate.path().join("go");
     run(Command::new("mkfifo").arg(&fifo))?;
     let mut command = link.near.command("sh");
-    command.args([
-        "-c",
-        "read go < \"$FIFO\"; exec \"$0\" fail plain --to 10.77.0.2:9101 --count 4",
-    ]);
+    command
+        .args(["-c", "read go < \"$FIFO\"; exec \"$0\" fail plain --to 10.77.0.2:9101 --count 4"]);
     command.arg(load_binary()).env("FIFO", &fifo);
     let child = socklife_tests::process::Process::start(&mut command)?;
     let pid = child.pid().to_string();
@@ -136,9 +119,7 @@ fn pid_and_comm() -> Result<()> {
     let events = lines(&socklife.interrupt()?.stdout)?;
     ensure!(events.len() == 4, "--pid {pid}: {} events", events.len());
     ensure!(
-        events
-            .iter()
-            .all(|event| event["pid"].as_u64() == pid.parse().ok()),
+        events.iter().all(|event| event["pid"].as_u64() == pid.parse().ok()),
         "another process: {events:?}"
     );
     Ok(())
@@ -148,12 +129,8 @@ fn pid_and_comm() -> Result<()> {
 fn cgroup() -> Result<()> {
     let link = Link::new()?;
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    let mount = mounts
-        .lines()
-        .find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let root = mount
-        .and_then(|line| line.split(' ').nth(1))
-        .context("no cgroup2 hierarchy")?;
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let root = mount.and_then(|line| line.split(' ').nth(1)).context("no cgroup2 hierarchy")?;
     let name = format!("slt-{}", std::process::id());
     let top = std::path::Path::new(root).join(&name);
     let below = top.join("below");
@@ -166,40 +143,20 @@ fn cgroup() -> Result<()> {
     }
     let path = link.near.path();
     let wanted = format!("/{name}");
-    let always = [
-        "trace",
-        "--format=json",
-        "--failures",
-        "--netns",
-        &path,
-        "--cgroup",
-        &wanted,
-    ];
+    let always = ["trace", "--format=json", "--failures", "--netns", &path, "--cgroup", &wanted];
     let socklife = Socklife::start(&always)?;
     for (cgroup, count) in [(&top, "2"), (&below, "3"), (&beside, "5")] {
         // First into the cgroup: `ip netns exec` hides the hierarchy behind a sysfs of its own.
         let mut command = Command::new("sh");
         let enter = "echo $$ > \"$GROUP/cgroup.procs\" && exec ip netns exec \"$1\" \"$0\"";
         let script = format!("{enter} fail plain --to 10.77.0.2:9101 --count {count}");
-        command
-            .args(["-c", &script])
-            .arg(load_binary())
-            .arg(link.near.name());
+        command.args(["-c", &script]).arg(load_binary()).arg(link.near.name());
         run(command.env("GROUP", cgroup))?;
     }
     let events = lines(&socklife.interrupt()?.stdout)?;
-    let of = |path: &str| {
-        events
-            .iter()
-            .filter(|event| event["cgroup"] == *path)
-            .count()
-    };
+    let of = |path: &str| events.iter().filter(|event| event["cgroup"] == *path).count();
     let (at, deeper) = (of(&wanted), of(&format!("{wanted}/below")));
-    ensure!(
-        events.len() == 5 && at == 2 && deeper == 3,
-        "{} events: {events:?}",
-        events.len()
-    );
+    ensure!(events.len() == 5 && at == 2 && deeper == 3, "{} events: {events:?}", events.len());
     Ok(())
 }
 

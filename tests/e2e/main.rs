@@ -2,10 +2,7 @@
 //!
 //! Where a machine can't run a test it is skipped by name, with the reason, loudly.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "figures for who reads the test's output"
-)]
+#![expect(clippy::print_stdout, reason = "figures for who reads the test's output")]
 
 mod errors;
 mod filters;
@@ -47,11 +44,7 @@ impl Test {
         needs: &[Need],
         run: impl FnOnce() -> Result<()> + Send + 'static,
     ) -> Self {
-        Self {
-            name: name.into(),
-            needs: needs.to_vec(),
-            run: Box::new(run),
-        }
+        Self { name: name.into(), needs: needs.to_vec(), run: Box::new(run) }
     }
 }
 
@@ -68,30 +61,17 @@ impl Machine {
         }
         let root = nix_is_root();
         let missing = |programs: &[&str]| {
-            let gone = programs
-                .iter()
-                .find(|&&program| !Path::new(program).exists());
+            let gone = programs.iter().find(|&&program| !Path::new(program).exists());
             gone.map(|program| format!("{program} is not installed"))
         };
-        let ip = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"]
-            .iter()
-            .any(|ip| Path::new(ip).exists());
+        let ip =
+            ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"].iter().any(|ip| Path::new(ip).exists());
         if !root || !ip {
-            let why = if root {
-                "no `ip` (iproute2)"
-            } else {
-                "not root"
-            };
-            unmet.push((
-                Need::Namespaces,
-                format!("{why}: network namespaces can't be made"),
-            ));
+            let why = if root { "no `ip` (iproute2)" } else { "not root" };
+            unmet.push((Need::Namespaces, format!("{why}: network namespaces can't be made")));
         }
         if !root {
-            unmet.push((
-                Need::Tracefs,
-                "not root: tracefs can't be mounted".to_owned(),
-            ));
+            unmet.push((Need::Tracefs, "not root: tracefs can't be mounted".to_owned()));
         }
         if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
             unmet.push((Need::Nginx, why));
@@ -100,10 +80,7 @@ impl Machine {
     }
 
     fn refuses(&self, test: &Test) -> Option<&str> {
-        let unmet = self
-            .unmet
-            .iter()
-            .find(|(need, _)| test.needs.contains(need));
+        let unmet = self.unmet.iter().find(|(need, _)| test.needs.contains(need));
         unmet.map(|(_, why)| why.as_str())
     }
 }
@@ -124,10 +101,7 @@ fn no_bpf() -> Option<String> {
     if state["rung"].is_string() {
         return None;
     }
-    Some(format!(
-        "eBPF programs can't be loaded here: {}",
-        state["refused"][0]["why"]
-    ))
+    Some(format!("eBPF programs can't be loaded here: {}", state["refused"][0]["why"]))
 }
 
 fn main() -> ExitCode {
@@ -155,10 +129,8 @@ fn main() -> ExitCode {
             eprintln!("SKIPPED {}: {why}", test.name);
         }
         let run = test.run;
-        Trial::test(test.name, move || {
-            run().map_err(|error| Failed::from(format!("{error:#}")))
-        })
-        .with_ignored_flag(refused.is_some())
+        Trial::test(test.name, move || run().map_err(|error| Failed::from(format!("{error:#}"))))
+            .with_ignored_flag(refused.is_some())
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

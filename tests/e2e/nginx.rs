@@ -15,11 +15,7 @@ use crate::{Need, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Namespaces, Need::Nginx];
-    vec![Test::new(
-        "nginx::count_equals_the_502s",
-        &needs,
-        count_equals_the_502s,
-    )]
+    vec![Test::new("nginx::count_equals_the_502s", &needs, count_equals_the_502s)]
 }
 
 /// Local ports that Nginx has toward its upstream.
@@ -27,8 +23,7 @@ const PORTS: u64 = 64;
 
 fn count_equals_the_502s() -> Result<()> {
     let link = Link::new()?;
-    link.near
-        .sysctl("net.ipv4.ip_local_port_range", "40000 40063")?;
+    link.near.sysctl("net.ipv4.ip_local_port_range", "40000 40063")?;
     let upstream = format!("{FAR4}:9001");
     let _held = link.far.serve("hold", &[upstream.parse()?])?;
     let nginx = Nginx::start(&link.near, &upstream)?;
@@ -44,54 +39,22 @@ fn count_equals_the_502s() -> Result<()> {
 
     let logs = nginx.stop()?;
     let counted = count.interrupt()?;
-    ensure!(
-        counted.code == Some(0),
-        "count ended with {:?}: {}",
-        counted.code,
-        counted.stderr
-    );
+    ensure!(counted.code == Some(0), "count ended with {:?}: {}", counted.code, counted.stderr);
     let counts = lines(&counted.stdout)?;
-    ensure!(
-        counts.len() >= 5,
-        "an object every interval: {}",
-        counted.stdout
-    );
+    ensure!(counts.len() >= 5, "an object every interval: {}", counted.stdout);
     let counted = last_line(&counted.stdout)?;
     let traced = trace.interrupt()?;
     let traced_events = lines(&std::fs::read_to_string(events.path())?)?;
 
     let exhausted = logs.exhausted();
-    println!(
-        "error-log lines (99: ...): {exhausted}; statuses: {:?}",
-        logs.statuses
-    );
+    println!("error-log lines (99: ...): {exhausted}; statuses: {:?}", logs.statuses);
     println!("count: {counted}\ntrace: {}wrk: {said}", traced.stderr);
-    ensure!(
-        exhausted > 1000,
-        "the load did not exhaust the ports: {said}"
-    );
-    ensure!(
-        logs.exhausted_by_worker.len() == 2,
-        "both workers failed: {logs:?}"
-    );
-    ensure!(
-        logs.statuses.get(&502) == Some(&exhausted),
-        "Nginx's own logs disagree: {logs:?}"
-    );
-    ensure!(
-        counted["total"] == exhausted,
-        "count says {}",
-        counted["total"]
-    );
-    ensure!(
-        counted["lost"] == 0 && counted["produced"] == counted["seen"],
-        "lost: {counted}"
-    );
-    check_rows(
-        &counted,
-        &logs.exhausted_by_worker,
-        std::fs::metadata(link.near.path())?.ino(),
-    )?;
+    ensure!(exhausted > 1000, "the load did not exhaust the ports: {said}");
+    ensure!(logs.exhausted_by_worker.len() == 2, "both workers failed: {logs:?}");
+    ensure!(logs.statuses.get(&502) == Some(&exhausted), "Nginx's own logs disagree: {logs:?}");
+    ensure!(counted["total"] == exhausted, "count says {}", counted["total"]);
+    ensure!(counted["lost"] == 0 && counted["produced"] == counted["seen"], "lost: {counted}");
+    check_rows(&counted, &logs.exhausted_by_worker, std::fs::metadata(link.near.path())?.ino())?;
     check_trace(&traced_events, &logs.exhausted_by_worker)
 }
 
@@ -105,17 +68,9 @@ fn check_rows(counted: &Value, workers: &BTreeMap<u32, u64>, netns: u64) -> Resu
         "netns": netns, "count": counted["total"], "ports_used": PORTS, "ports_usable": PORTS,
     });
     for (key, value) in expected.as_object().into_iter().flatten() {
-        ensure!(
-            rows[0][key] == *value,
-            "{key} is {} instead of {value}",
-            rows[0][key]
-        );
+        ensure!(rows[0][key] == *value, "{key} is {} instead of {value}", rows[0][key]);
     }
-    ensure!(
-        rows[0]["first"].as_str() <= rows[0]["last"].as_str(),
-        "times: {}",
-        rows[0]
-    );
+    ensure!(rows[0]["first"].as_str() <= rows[0]["last"].as_str(), "times: {}", rows[0]);
     Ok(())
 }
 
@@ -123,26 +78,15 @@ fn check_rows(counted: &Value, workers: &BTreeMap<u32, u64>, netns: u64) -> Resu
 fn check_trace(events: &[Value], workers: &BTreeMap<u32, u64>) -> Result<()> {
     ensure!(lost(events) == 0, "trace lost events");
     let mut by_worker = BTreeMap::new();
-    for event in events
-        .iter()
-        .filter(|event| event["reason"] == "port-range-exhausted")
-    {
+    for event in events.iter().filter(|event| event["reason"] == "port-range-exhausted") {
         ensure!(
             event["comm"] == "nginx" && event["dst"] == FAR4 && event["dport"] == 9001,
             "{event}"
         );
-        ensure!(
-            event["src"] == NEAR4 && event.get("sport").is_none(),
-            "{event}"
-        );
-        let pid = event["pid"]
-            .as_u64()
-            .and_then(|pid| u32::try_from(pid).ok());
+        ensure!(event["src"] == NEAR4 && event.get("sport").is_none(), "{event}");
+        let pid = event["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         *by_worker.entry(pid.unwrap_or(0)).or_insert(0) += 1;
     }
-    ensure!(
-        by_worker == *workers,
-        "by worker: trace {by_worker:?}, error log {workers:?}"
-    );
+    ensure!(by_worker == *workers, "by worker: trace {by_worker:?}, error log {workers:?}");
     Ok(())
 }

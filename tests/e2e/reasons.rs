@@ -41,20 +41,12 @@ impl Family {
 
     /// The far host's link has no such address, but its network card.
     fn silent(self) -> &'static str {
-        if self == Self::V6 {
-            "fd77::77"
-        } else {
-            "10.77.0.77"
-        }
+        if self == Self::V6 { "fd77::77" } else { "10.77.0.77" }
     }
 
     /// Nobody has this address, and nobody says so.
     fn nobody(self) -> &'static str {
-        if self == Self::V6 {
-            "fd77::99"
-        } else {
-            "10.77.0.99"
-        }
+        if self == Self::V6 { "fd77::99" } else { "10.77.0.99" }
     }
 }
 
@@ -200,10 +192,7 @@ pub(crate) fn tests() -> Vec<Test> {
                 let name = format!("reasons::{rung_name}::{}::{}", family.name(), case.name);
                 tests.push(Test::new(name, &needs, move || check(rung, family, case)));
             }
-            let name = format!(
-                "reasons::{rung_name}::{}::local_error_by_ss_kill",
-                family.name()
-            );
+            let name = format!("reasons::{rung_name}::{}::local_error_by_ss_kill", family.name());
             tests.push(Test::new(name, &needs, move || killed(rung, family)));
         }
     }
@@ -231,26 +220,17 @@ impl Stage {
             link.blackhole(address)?;
         }
         let port = PROHIBITED.to_string();
-        let rule = [
-            "rule", "add", "pref", "10", "to", FAR4, "ipproto", "tcp", "dport", &port,
-        ];
+        let rule = ["rule", "add", "pref", "10", "to", FAR4, "ipproto", "tcp", "dport", &port];
         near.ip(&[&rule[..], &["sport", "40000-40063", "prohibit"]].concat())?;
         let listen = |port: u16| -> Result<Vec<_>> {
-            Ok(vec![
-                format!("{FAR4}:{port}").parse()?,
-                format!("[{FAR6}]:{port}").parse()?,
-            ])
+            Ok(vec![format!("{FAR4}:{port}").parse()?, format!("[{FAR6}]:{port}").parse()?])
         };
         let servers = vec![
             link.far.serve("hold", &listen(HOLD)?)?,
             link.far.serve("reset", &listen(RESET)?)?,
         ];
         let spin = || Process::start(Command::new("sh").args(["-c", "while :; do :; done"]));
-        Ok(Self {
-            link,
-            _servers: servers,
-            _bystanders: vec![spin()?, spin()?],
-        })
+        Ok(Self { link, _servers: servers, _bystanders: vec![spin()?, spin()?] })
     }
 }
 
@@ -283,12 +263,7 @@ impl Watch {
         expected: Expected<'_>,
     ) -> Result<()> {
         let traced = self.trace.interrupt()?;
-        ensure!(
-            traced.code == Some(0),
-            "trace ended with {:?}: {}",
-            traced.code,
-            traced.stderr
-        );
+        ensure!(traced.code == Some(0), "trace ended with {:?}: {}", traced.code, traced.stderr);
         let events = lines(&traced.stdout)?;
         ensure!(lost(&events) == 0, "events were lost");
         for (reason, error, count) in expected {
@@ -306,18 +281,11 @@ impl Watch {
             }
         }
         let total: u64 = expected.iter().map(|(_, _, count)| count).sum();
-        ensure!(
-            events.len() as u64 == total,
-            "other events too:\n{}",
-            traced.stdout
-        );
+        ensure!(events.len() as u64 == total, "other events too:\n{}", traced.stdout);
 
         let counted = self.count.interrupt()?;
         let counted = last_line(&counted.stdout)?;
-        ensure!(
-            counted["total"] == total && counted["lost"] == 0,
-            "count says {counted}"
-        );
+        ensure!(counted["total"] == total && counted["lost"] == 0, "count says {counted}");
         let rows = counted["by"].as_array().map_or(&[][..], Vec::as_slice);
         for row in rows {
             ensure!(
@@ -340,29 +308,20 @@ fn check_event(
     to: (&str, u16),
     netns: u64,
 ) -> Result<()> {
-    ensure!(
-        event["event"] == "state" && event["new"] == "UNCONN",
-        "another event: {event}"
-    );
+    ensure!(event["event"] == "state" && event["new"] == "UNCONN", "another event: {event}");
     ensure!(
         event["comm"] == "socklife-load" && event["pid"] == made["pid"],
         "another owner: {event}"
     );
     ensure!(event["dst"] == to.0, "another upstream: {event}");
-    ensure!(
-        event["family"] == if family == Family::V6 { 6 } else { 4 },
-        "another family: {event}"
-    );
+    ensure!(event["family"] == if family == Family::V6 { 6 } else { 4 }, "another family: {event}");
     ensure!(event["netns"] == netns, "another namespace: {event}");
     ensure!(event["age_us"].is_u64(), "no age: {event}");
     let port = event["sport"].as_u64();
     match event["reason"].as_str() {
         Some("port-range-exhausted") => ensure!(port.is_none(), "a port: {event}"),
         Some("tuple-collision") => ensure!(port.is_some(), "no port: {event}"),
-        _ => ensure!(
-            port.is_some_and(|port| (40_000..=40_063).contains(&port)),
-            "port: {event}"
-        ),
+        _ => ensure!(port.is_some_and(|port| (40_000..=40_063).contains(&port)), "port: {event}"),
     }
     Ok(())
 }
@@ -371,32 +330,19 @@ fn check(rung: Rung, family: Family, case: &Case) -> Result<()> {
     let stage = Stage::new()?;
     let watch = Watch::start(rung, &stage)?;
     let to = (case.to)(family);
-    let made = stage
-        .link
-        .near
-        .fail(&arguments(family, case.how, to, case.count))?;
+    let made = stage.link.near.fail(&arguments(family, case.how, to, case.count))?;
     for (error, count) in case.seen {
-        ensure!(
-            made["outcomes"][error] == *count,
-            "the caller saw something else: {made}"
-        );
+        ensure!(made["outcomes"][error] == *count, "the caller saw something else: {made}");
     }
     watch.check(family, &made, to, case.events)
 }
 
 fn arguments(family: Family, how: &str, to: (&str, u16), count: u32) -> Vec<String> {
     let (address, port) = to;
-    let to = SocketAddr::new(
-        address.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-        port,
-    );
+    let to = SocketAddr::new(address.parse().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port);
     let to = format!("--to={to}");
-    let mut arguments = vec![
-        how.to_owned(),
-        to,
-        format!("--count={count}"),
-        "--sport=45000".into(),
-    ];
+    let mut arguments =
+        vec![how.to_owned(), to, format!("--count={count}"), "--sport=45000".into()];
     if family == Family::Mapped {
         arguments.push("--mapped".to_owned());
     }
@@ -416,23 +362,13 @@ fn killed(rung: Rung, family: Family) -> Result<()> {
         let listed = run(near.command("ss").args(["-Htn", "state", "syn-sent"]))?;
         Ok(listed.lines().count())
     };
-    wait_for("connects under way", || {
-        Ok((connecting()? == COUNT as usize).then_some(()))
-    })?;
+    wait_for("connects under way", || Ok((connecting()? == COUNT as usize).then_some(())))?;
     run(near.command("ss").args(["-K", "-tn", "state", "syn-sent"]))?;
     let end = victim.finish()?;
     let made: Value = match serde_json::from_str(&end.stdout) {
         Ok(made) => made,
         Err(_) => bail!("the victim failed: {}", end.stderr),
     };
-    ensure!(
-        made["outcomes"]["ECONNABORTED"] == COUNT,
-        "the caller saw something else: {made}"
-    );
-    watch.check(
-        family,
-        &made,
-        to,
-        &[("local-error", Some("ECONNABORTED"), u64::from(COUNT))],
-    )
+    ensure!(made["outcomes"]["ECONNABORTED"] == COUNT, "the caller saw something else: {made}");
+    watch.check(family, &made, to, &[("local-error", Some("ECONNABORTED"), u64::from(COUNT))])
 }

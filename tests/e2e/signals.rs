@@ -15,27 +15,17 @@ use crate::{Need, Test};
 pub(crate) fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Namespaces];
     vec![
-        Test::new(
-            "signals::each_ends_with_totals",
-            &needs,
-            each_ends_with_totals,
-        ),
+        Test::new("signals::each_ends_with_totals", &needs, each_ends_with_totals),
         Test::new("signals::duration", &needs, duration),
         Test::new("signals::fail_over", &needs, fail_over),
         Test::new("signals::reader_gone", &needs, reader_gone),
         Test::new("signals::reader_stands_still", &needs, reader_stands_still),
-        Test::new(
-            "signals::nothing_stays_in_the_kernel",
-            &needs,
-            nothing_stays_in_the_kernel,
-        ),
+        Test::new("signals::nothing_stays_in_the_kernel", &needs, nothing_stays_in_the_kernel),
     ]
 }
 
 fn refuse(link: &Link, count: &str) -> Result<()> {
-    link.near
-        .fail(&["plain", "--to", "10.77.0.2:9101", "--count", count])
-        .map(drop)
+    link.near.fail(&["plain", "--to", "10.77.0.2:9101", "--count", count]).map(drop)
 }
 
 fn each_ends_with_totals() -> Result<()> {
@@ -46,38 +36,18 @@ fn each_ends_with_totals() -> Result<()> {
         let counting = Socklife::start(&arguments)?;
         refuse(&link, "12")?;
         let end = counting.end(signal)?;
-        ensure!(
-            end.code == Some(0),
-            "{signal}: {:?} {}",
-            end.code,
-            end.stderr
-        );
-        ensure!(
-            last_line(&end.stdout)?["total"] == 12,
-            "{signal}: {}",
-            end.stdout
-        );
+        ensure!(end.code == Some(0), "{signal}: {:?} {}", end.code, end.stderr);
+        ensure!(last_line(&end.stdout)?["total"] == 12, "{signal}: {}", end.stdout);
     }
     Ok(())
 }
 
 fn duration() -> Result<()> {
-    let end = socklife(&[
-        "count",
-        "--duration=300ms",
-        "--interval=100ms",
-        "--format=json",
-    ])?;
+    let end = socklife(&["count", "--duration=300ms", "--interval=100ms", "--format=json"])?;
     ensure!(end.code == Some(0), "{}", end.stderr);
-    let seconds = last_line(&end.stdout)?["duration_s"]
-        .as_f64()
-        .context("no duration")?;
+    let seconds = last_line(&end.stdout)?["duration_s"].as_f64().context("no duration")?;
     ensure!(seconds >= 0.3, "it ran {seconds} s");
-    ensure!(
-        end.stdout.lines().count() >= 3,
-        "an object every interval: {}",
-        end.stdout
-    );
+    ensure!(end.stdout.lines().count() >= 3, "an object every interval: {}", end.stdout);
     Ok(())
 }
 
@@ -85,23 +55,11 @@ fn fail_over() -> Result<()> {
     let link = Link::new()?;
     let path = link.near.path();
     for (most, code) in [("11", 4), ("12", 0)] {
-        let arguments = [
-            "count",
-            "--error=ECONNREFUSED",
-            "--netns",
-            &path,
-            "--fail-over",
-            most,
-        ];
+        let arguments = ["count", "--error=ECONNREFUSED", "--netns", &path, "--fail-over", most];
         let counting = Socklife::start(&arguments)?;
         refuse(&link, "12")?;
         let end = counting.interrupt()?;
-        ensure!(
-            end.code == Some(code),
-            "above {most}: {:?} {}",
-            end.code,
-            end.stdout
-        );
+        ensure!(end.code == Some(code), "above {most}: {:?} {}", end.code, end.stdout);
     }
     Ok(())
 }
@@ -139,11 +97,8 @@ fn reader_stands_still() -> Result<()> {
         "\"$0\" trace --format=json --netns \"$1\" & echo $!; wait $!; echo code $? >&2",
     ]);
     command.arg(socklife_binary()).arg(&path);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut stdout = std::io::BufReader::new(child.stdout.take().context("no output")?);
     let mut pid = String::new();
     std::io::BufRead::read_line(&mut stdout, &mut pid)?;
@@ -152,9 +107,7 @@ fn reader_stands_still() -> Result<()> {
     wait_for("socklife to attach", || {
         let links = std::fs::read_dir(&descriptors)?.flatten();
         let mut links = links.filter_map(|entry| entry.path().read_link().ok());
-        Ok(links
-            .any(|to| to.to_string_lossy().contains("bpf_link"))
-            .then_some(()))
+        Ok(links.any(|to| to.to_string_lossy().contains("bpf_link")).then_some(()))
     })?;
     // More than a pipe and the blocks on their way to it hold.
     refuse(&link, "20000")?;
@@ -167,10 +120,7 @@ fn reader_stands_still() -> Result<()> {
     ended?;
     let mut said = String::new();
     std::io::Read::read_to_string(&mut child.stderr.take().context("no error")?, &mut said)?;
-    ensure!(
-        said.contains("standard output is blocked") && said.contains("code 1"),
-        "{said}"
-    );
+    ensure!(said.contains("standard output is blocked") && said.contains("code 1"), "{said}");
     Ok(())
 }
 
@@ -180,22 +130,13 @@ fn nothing_stays_in_the_kernel() -> Result<()> {
         let names = ["state_tp_btf", "state_tracepoin"];
         let mut found = 0;
         for program in aya::programs::loaded_programs() {
-            found += usize::from(
-                program?
-                    .name_as_str()
-                    .is_some_and(|name| names.contains(&name)),
-            );
+            found += usize::from(program?.name_as_str().is_some_and(|name| names.contains(&name)));
         }
         Ok(found)
     };
     let before = ours()?;
     let killed = Socklife::start(&["trace"])?;
-    ensure!(
-        ours()? == before + 1,
-        "the program is not where it is looked for"
-    );
+    ensure!(ours()? == before + 1, "the program is not where it is looked for");
     killed.end(Signal::SIGKILL)?;
-    wait_for("the kernel to drop the program", || {
-        Ok((ours()? == before).then_some(()))
-    })
+    wait_for("the kernel to drop the program", || Ok((ours()? == before).then_some(())))
 }

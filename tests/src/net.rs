@@ -25,9 +25,7 @@ impl Namespace {
     #[must_use]
     pub fn command(&self, program: impl Into<PathBuf>) -> Command {
         let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", &self.name])
-            .arg(program.into());
+        command.args(["netns", "exec", &self.name]).arg(program.into());
         command
     }
 
@@ -44,10 +42,7 @@ impl Namespace {
     /// # Errors
     /// It fails.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
-        run(self
-            .command("sysctl")
-            .args(["-q", "-w", &format!("{name}={value}")]))
-        .map(drop)
+        run(self.command("sysctl").args(["-q", "-w", &format!("{name}={value}")])).map(drop)
     }
 
     /// Its name, as `ip netns` has it.
@@ -129,9 +124,7 @@ impl Link {
         let own = std::process::id();
         let near = Namespace::new(format!("slt-{own}-near"))?;
         let far = Namespace::new(format!("slt-{own}-far"))?;
-        near.ip(&[
-            "link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", &far.name,
-        ])?;
+        near.ip(&["link", "add", "v0", "type", "veth", "peer", "name", "v0", "netns", &far.name])?;
         for (namespace, v4, v6) in [(&near, NEAR4, "fd77::1"), (&far, FAR4, FAR6)] {
             namespace.ip(&["addr", "add", &format!("{v4}/24"), "dev", "v0"])?;
             namespace.ip(&["addr", "add", &format!("{v6}/64"), "dev", "v0", "nodad"])?;
@@ -147,12 +140,8 @@ impl Link {
     /// `ip` fails.
     pub fn blackhole(&self, address: &str) -> Result<()> {
         let link: Value = serde_json::from_str(&self.far.ip(&["-j", "link", "show", "v0"])?)?;
-        let mac = link[0]["address"]
-            .as_str()
-            .context("no address of the far end")?;
-        self.near
-            .ip(&["neigh", "replace", address, "lladdr", mac, "dev", "v0"])
-            .map(drop)
+        let mac = link[0]["address"].as_str().context("no address of the far end")?;
+        self.near.ip(&["neigh", "replace", address, "lladdr", mac, "dev", "v0"]).map(drop)
     }
 }
 
@@ -160,9 +149,7 @@ impl Link {
 fn sweep() -> Result<()> {
     for line in run(Command::new("ip").args(["netns", "list"]))?.lines() {
         let name = line.split_whitespace().next().unwrap_or_default();
-        let pid = name
-            .strip_prefix("slt-")
-            .and_then(|rest| rest.split('-').next());
+        let pid = name.strip_prefix("slt-").and_then(|rest| rest.split('-').next());
         if let Some(pid) = pid
             && !PathBuf::from(format!("/proc/{pid}")).exists()
         {

@@ -45,9 +45,7 @@ impl Nginx {
     /// # Errors
     /// It doesn't start.
     pub fn start(namespace: &Namespace, upstream: &str) -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("socklife-nginx-")
-            .tempdir()?;
+        let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
             "daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log;\n\
@@ -63,20 +61,12 @@ impl Nginx {
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration)?;
         let mut command = namespace.command("/usr/sbin/nginx");
-        command
-            .arg("-e")
-            .arg(directory.path().join("start.log"))
-            .arg("-c")
-            .arg(&file);
+        command.arg("-e").arg(directory.path().join("start.log")).arg("-c").arg(&file);
         let mut process = Process::start(&mut command)?;
         let pid = directory.path().join("pid");
         let started = wait_for("Nginx to start", || {
             let written = fs::read_to_string(&pid).is_ok_and(|text| !text.trim().is_empty());
-            Ok(if written {
-                Some(true)
-            } else {
-                process.ended()?.then_some(false)
-            })
+            Ok(if written { Some(true) } else { process.ended()?.then_some(false) })
         })?;
         if !started {
             let end = process.finish()?;
@@ -119,13 +109,6 @@ fn read(path: &Path) -> Result<String> {
 
 /// The process id in `2026/01/02 03:04:05 [crit] 812#812: *17 connect() to …`.
 fn worker(line: &str) -> Result<u32> {
-    let word = line
-        .split_whitespace()
-        .nth(3)
-        .context("a short line in the error log")?;
-    word.split('#')
-        .next()
-        .unwrap_or_default()
-        .parse()
-        .with_context(|| format!("no pid: {line}"))
+    let word = line.split_whitespace().nth(3).context("a short line in the error log")?;
+    word.split('#').next().unwrap_or_default().parse().with_context(|| format!("no pid: {line}"))
 }

@@ -50,21 +50,11 @@ impl Process {
     /// It can't be started.
     pub fn start(command: &mut Command) -> Result<Self> {
         let name = format!("{command:?}");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("can't run {name}"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("can't run {name}"))?;
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
-        Ok(Self {
-            child,
-            name,
-            stdout,
-            stderr,
-        })
+        Ok(Self { child, name, stdout, stderr })
     }
 
     /// Starts a command and waits for its first line on standard output.
@@ -73,23 +63,13 @@ impl Process {
     /// It can't be started, or ends without a line.
     pub fn start_ready(command: &mut Command) -> Result<Self> {
         let name = format!("{command:?}");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("can't run {name}"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("can't run {name}"))?;
         let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
         let stderr = child.stderr.take().map(collect);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
-        let process = Self {
-            child,
-            name,
-            stdout: Some(collect(stdout)),
-            stderr,
-        };
+        let process = Self { child, name, stdout: Some(collect(stdout)), stderr };
         if line.is_empty() {
             let end = process.finish()?;
             bail!("it ended instead of getting ready: {}", end.stderr);
@@ -126,21 +106,13 @@ impl Process {
     /// It doesn't end in time.
     pub fn finish(mut self) -> Result<Finished> {
         let name = self.name.clone();
-        let status = wait_for(&format!("the end of {name}"), || {
-            Ok(self.child.try_wait()?)
-        })?;
+        let status = wait_for(&format!("the end of {name}"), || Ok(self.child.try_wait()?))?;
         let text = |stream: Option<JoinHandle<Vec<u8>>>| {
-            let bytes = stream
-                .and_then(|thread| thread.join().ok())
-                .unwrap_or_default();
+            let bytes = stream.and_then(|thread| thread.join().ok()).unwrap_or_default();
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        Ok(Finished {
-            stdout,
-            stderr,
-            code: status.code(),
-        })
+        Ok(Finished { stdout, stderr, code: status.code() })
     }
 }
 

@@ -30,9 +30,7 @@ impl Rung {
                 // A mount namespace of its own: the mount goes with the process.
                 let mut command = Command::new("unshare");
                 let mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" \"$@\"";
-                command
-                    .args(["--mount", "sh", "-c", mount])
-                    .arg(socklife_binary());
+                command.args(["--mount", "sh", "-c", mount]).arg(socklife_binary());
                 command
             }
         }
@@ -79,9 +77,7 @@ impl Socklife {
         // The shell opens the file, as a user would have it.
         let mut command = Command::new("sh");
         File::create(file)?;
-        command
-            .args(["-c", "exec \"$0\" \"$@\" > \"$FILE\""])
-            .env("FILE", file);
+        command.args(["-c", "exec \"$0\" \"$@\" > \"$FILE\""]).env("FILE", file);
         Self::started(command.arg(socklife_binary()).args(arguments))
     }
 
@@ -90,28 +86,17 @@ impl Socklife {
         // Attached is when the process holds a link: its descriptor says so.
         let descriptors = format!("/proc/{}/fd", process.pid());
         let holds_link = || -> bool {
-            let links = std::fs::read_dir(&descriptors)
-                .into_iter()
-                .flatten()
-                .flatten();
+            let links = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
             links
                 .filter_map(|entry| entry.path().read_link().ok())
                 .any(|to| to.to_string_lossy().contains("bpf_link"))
         };
         let attached = wait_for("socklife to attach", || {
-            Ok(if holds_link() {
-                Some(true)
-            } else {
-                process.ended()?.then_some(false)
-            })
+            Ok(if holds_link() { Some(true) } else { process.ended()?.then_some(false) })
         })?;
         if !attached {
             let end = process.finish()?;
-            bail!(
-                "socklife ended with {:?} instead of attaching: {}",
-                end.code,
-                end.stderr
-            );
+            bail!("socklife ended with {:?} instead of attaching: {}", end.code, end.stderr);
         }
         Ok(Self { process })
     }
@@ -177,9 +162,5 @@ pub fn last_line(text: &str) -> Result<Value> {
 /// Sum of `lost` in the loss events of a trace.
 #[must_use]
 pub fn lost(events: &[Value]) -> u64 {
-    events
-        .iter()
-        .filter(|e| e["event"] == "lost")
-        .filter_map(|e| e["lost"].as_u64())
-        .sum()
+    events.iter().filter(|e| e["event"] == "lost").filter_map(|e| e["lost"].as_u64()).sum()
 }

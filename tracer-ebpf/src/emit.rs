@@ -61,9 +61,5 @@ fn wakeup<const N: usize>(ring: &'static RingBuf<RawEvent, N>) -> u32 {
     let waiting = unsafe { bpf_ringbuf_query(map, u64::from(BPF_RB_AVAIL_DATA)) };
     // A record in the ring has an 8-byte header before it. Only the one that crosses the mark wakes.
     let past = waiting.wrapping_sub(u64::from(WAKE_BYTES.load()));
-    if past < (RAW_EVENT_SIZE + 8) as u64 {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    }
+    if past < (RAW_EVENT_SIZE + 8) as u64 { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }

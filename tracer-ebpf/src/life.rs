@@ -217,11 +217,7 @@ impl Life {
         clear(self);
         self.flags = flag::PASSIVE;
         // The cookie that it carries is still its listener's (`inet_csk_clone_lock`).
-        self.cookie = if sock.cookie().is_some() {
-            0
-        } else {
-            made_cookie(sock, now)
-        };
+        self.cookie = if sock.cookie().is_some() { 0 } else { made_cookie(sock, now) };
     }
 
     /// Whether this is the life of that very socket, and not of an earlier one at its address whose

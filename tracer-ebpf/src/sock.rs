@@ -51,42 +51,20 @@ impl Address {
 
     /// An IPv6 socket that speaks IPv4 may still have `::` as its local address.
     fn as_v4(self) -> Self {
-        if self.is_unspecified() {
-            Self::v4(0)
-        } else {
-            self
-        }
+        if self.is_unspecified() { Self::v4(0) } else { self }
     }
 }
 
 impl Tuple {
     fn v4(saddr: u32, daddr: u32, sport: u16, dport: u16) -> Self {
-        Self {
-            saddr: Address::v4(saddr),
-            daddr: Address::v4(daddr),
-            sport,
-            dport,
-            family: 4,
-        }
+        Self { saddr: Address::v4(saddr), daddr: Address::v4(daddr), sport, dport, family: 4 }
     }
 
     fn v6(saddr: Address, daddr: Address, sport: u16, dport: u16) -> Self {
         if daddr.is_mapped() || saddr.is_mapped() {
-            Self {
-                saddr: saddr.as_v4(),
-                daddr: daddr.as_v4(),
-                sport,
-                dport,
-                family: 4,
-            }
+            Self { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, family: 4 }
         } else {
-            Self {
-                saddr,
-                daddr,
-                sport,
-                dport,
-                family: 6,
-            }
+            Self { saddr, daddr, sport, dport, family: 6 }
         }
     }
 }
@@ -241,18 +219,12 @@ impl TrustedSock {
     /// # Safety
     /// `offset` is that of a 16-byte field.
     #[inline(always)]
-    #[expect(
-        clippy::cast_ptr_alignment,
-        reason = "an in6_addr in a sock is 8-byte aligned"
-    )]
+    #[expect(clippy::cast_ptr_alignment, reason = "an in6_addr in a sock is 8-byte aligned")]
     unsafe fn pair(self, offset: &'static Global<u32>) -> [u64; 2] {
         // SAFETY: as the caller promises.
         unsafe {
             let at = self.tcp.add(offset.load() as usize).cast::<u64>();
-            [
-                core::ptr::read_volatile(at),
-                core::ptr::read_volatile(at.add(1)),
-            ]
+            [core::ptr::read_volatile(at), core::ptr::read_volatile(at.add(1))]
         }
     }
 }
@@ -273,10 +245,7 @@ impl<'a> TracepointSock<'a> {
         if sock.record::<u16>(&off::TP_PROTOCOL) != IPPROTO_TCP {
             return None;
         }
-        Some(Self {
-            ctx,
-            addr: sock.record(&off::TP_SKADDR),
-        })
+        Some(Self { ctx, addr: sock.record(&off::TP_SKADDR) })
     }
 
     /// A field of the tracepoint's record.

@@ -20,12 +20,7 @@ use crate::{
 /// Traces the life of TCP sockets with eBPF: state changes, failed connects and their reasons, with
 /// the process and the upstream. It changes nothing on the host.
 #[derive(Debug, Parser)]
-#[command(
-    name = "socklife",
-    version,
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(name = "socklife", version, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// More of our own log on standard error; -vv adds the kernel side's debug messages.
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -66,12 +61,7 @@ pub struct TraceArgs {
 #[derive(Debug, Args)]
 pub struct CountArgs {
     /// What to count: names of errors as in errno(3), or `all` failures.
-    #[arg(
-        long,
-        value_name = "LIST|all",
-        default_value = "EADDRNOTAVAIL",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "LIST|all", default_value = "EADDRNOTAVAIL", value_delimiter = ',')]
     pub error: Vec<String>,
     /// Exit with 4 when the count is above N.
     #[arg(long, value_name = "N")]
@@ -154,11 +144,8 @@ impl FilterArgs {
     /// # Errors
     /// A network namespace or a cgroup that isn't there.
     pub fn resolve(&self) -> Result<Filter> {
-        let netns: Result<Vec<u32>> = self
-            .netns
-            .iter()
-            .map(|text| filter::resolve_netns(text))
-            .collect();
+        let netns: Result<Vec<u32>> =
+            self.netns.iter().map(|text| filter::resolve_netns(text)).collect();
         Ok(Filter {
             pids: self.pid.clone(),
             comms: self.comm.clone(),
@@ -167,11 +154,7 @@ impl FilterArgs {
             src: self.src.clone(),
             dst: self.dst.clone(),
             netns: netns?,
-            cgroup: self
-                .cgroup
-                .as_deref()
-                .map(filter::resolve_cgroup)
-                .transpose()?,
+            cgroup: self.cgroup.as_deref().map(filter::resolve_cgroup).transpose()?,
             states: self.state.clone(),
             failures: self.failures,
             family: match (self.ipv4, self.ipv6) {
@@ -207,11 +190,11 @@ pub struct RunArgs {
 /// A TCP state that the kernel reports a change to.
 fn parse_state(text: &str) -> Result<State, String> {
     match text.parse()? {
-        State::TIME_WAIT => Err(
-            "the kernel reports no change to TIME-WAIT on the hooks in use: the \
+        State::TIME_WAIT => {
+            Err("the kernel reports no change to TIME-WAIT on the hooks in use: the \
              socket goes to UNCONN and a small TIME-WAIT entry takes its place"
-                .to_owned(),
-        ),
+                .to_owned())
+        }
         state => Ok(state),
     }
 }
@@ -230,10 +213,7 @@ pub fn parse_errors(list: &[String]) -> Result<Selection, String> {
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
-    let seconds = text
-        .parse::<f64>()
-        .ok()
-        .and_then(|s| Duration::try_from_secs_f64(s).ok());
+    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
     let parsed = seconds.or_else(|| text.parse::<jiff::SignedDuration>().ok()?.try_into().ok());
     match parsed {
         Some(duration) if duration >= Duration::from_millis(1) => Ok(duration),
@@ -254,23 +234,15 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
         "g" | "gb" | "gib" => 1 << 30,
         other => return Err(format!("no unit {other:?}; give bytes, or K, M, G")),
     };
-    let number = digits
-        .parse::<u64>()
-        .map_err(|_| "give a size such as 8M".to_owned())?;
+    let number = digits.parse::<u64>().map_err(|_| "give a size such as 8M".to_owned())?;
     let bytes = number.saturating_mul(unit);
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     if !RING_SIZES.contains(&bytes) || bytes < page {
-        return Err(format!(
-            "out of range: it must be from {}K to 1G",
-            page.max(4096) >> 10
-        ));
+        return Err(format!("out of range: it must be from {}K to 1G", page.max(4096) >> 10));
     }
     if !bytes.is_power_of_two() {
         let below = 1u64 << bytes.ilog2();
-        return Err(format!(
-            "not a power of two: take {below} or {} bytes",
-            below * 2
-        ));
+        return Err(format!("not a power of two: take {below} or {} bytes", below * 2));
     }
     u32::try_from(bytes).map_err(|_| "out of range".to_owned())
 }
@@ -293,16 +265,8 @@ mod tests {
         assert_eq!(parse_ring_size("64KiB"), Ok(64 << 10));
         assert_eq!(parse_ring_size("1G"), Ok(1 << 30));
         assert!(parse_ring_size("2G").unwrap_err().contains("from 4K to 1G"));
-        assert!(
-            parse_ring_size("1024")
-                .unwrap_err()
-                .contains("out of range")
-        );
-        assert!(
-            parse_ring_size("99999999999999G")
-                .unwrap_err()
-                .contains("out of range")
-        );
+        assert!(parse_ring_size("1024").unwrap_err().contains("out of range"));
+        assert!(parse_ring_size("99999999999999G").unwrap_err().contains("out of range"));
         assert_eq!(
             parse_ring_size("3M").unwrap_err(),
             "not a power of two: take 2097152 or 4194304 bytes"

@@ -42,9 +42,7 @@ pub fn decode(batch: &Bytes) -> impl Iterator<Item = Result<Event, DecodeError>>
 fn state_change(raw: &RawEvent) -> Result<StateChange, DecodeError> {
     let state = |name, value| State::from_number(value).ok_or(DecodeError::Value(name, value));
     let address = |bytes: [u8; 16]| match raw.family {
-        4 => Ok(IpAddr::V4(Ipv4Addr::new(
-            bytes[12], bytes[13], bytes[14], bytes[15],
-        ))),
+        4 => Ok(IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]))),
         6 => Ok(IpAddr::V6(Ipv6Addr::from(bytes))),
         other => Err(DecodeError::Value("family", other)),
     };
@@ -78,12 +76,7 @@ fn owned(raw: &RawEvent) -> Result<Option<Owner>, DecodeError> {
         owner::STORED => Known::Stored,
         other => return Err(DecodeError::Value("owner", other)),
     };
-    Ok(Some(Owner {
-        pid: raw.tgid,
-        tid: raw.pid,
-        comm: Comm::new(raw.comm),
-        known,
-    }))
+    Ok(Some(Owner { pid: raw.tgid, tid: raw.pid, comm: Comm::new(raw.comm), known }))
 }
 
 #[cfg(test)]
@@ -113,9 +106,7 @@ mod tests {
     }
 
     fn decode_one(raw: &RawEvent) -> Result<Event, DecodeError> {
-        decode(&Bytes::copy_from_slice(raw.as_bytes()))
-            .next()
-            .unwrap()
+        decode(&Bytes::copy_from_slice(raw.as_bytes())).next().unwrap()
     }
 
     fn failure(change: impl FnOnce(&mut RawEvent)) -> Option<Failure> {
@@ -130,65 +121,22 @@ mod tests {
     fn each_way_to_fail_has_its_reason() {
         let cases: [(fn(&mut RawEvent), Reason, Option<u16>); 13] = [
             (|r| r.sport = 0, Reason::PortRangeExhausted, Some(99)),
-            (
-                |r| r.flags = flag::PORT_HELD,
-                Reason::TupleCollision,
-                Some(99),
-            ),
-            (
-                |r| (r.error, r.flags) = (111, flag::SENT),
-                Reason::Refused,
-                Some(111),
-            ),
-            (
-                |r| (r.error, r.flags) = (110, flag::SENT),
-                Reason::TimedOut,
-                Some(110),
-            ),
-            (
-                |r| (r.error, r.flags) = (113, flag::SENT),
-                Reason::Unreachable,
-                Some(113),
-            ),
+            (|r| r.flags = flag::PORT_HELD, Reason::TupleCollision, Some(99)),
+            (|r| (r.error, r.flags) = (111, flag::SENT), Reason::Refused, Some(111)),
+            (|r| (r.error, r.flags) = (110, flag::SENT), Reason::TimedOut, Some(110)),
+            (|r| (r.error, r.flags) = (113, flag::SENT), Reason::Unreachable, Some(113)),
             (|r| r.error = 101, Reason::Unreachable, Some(101)),
-            (
-                |r| (r.old, r.error) = (state::ESTABLISHED, 104),
-                Reason::Reset,
-                Some(104),
-            ),
-            (
-                |r| (r.old, r.error) = (state::CLOSE_WAIT, 32),
-                Reason::Reset,
-                Some(32),
-            ),
-            (
-                |r| (r.old, r.error) = (state::ESTABLISHED, 110),
-                Reason::TimedOut,
-                Some(110),
-            ),
-            (
-                |r| (r.shutdown, r.flags) = (3, flag::SENT),
-                Reason::Abandoned,
-                None,
-            ),
+            (|r| (r.old, r.error) = (state::ESTABLISHED, 104), Reason::Reset, Some(104)),
+            (|r| (r.old, r.error) = (state::CLOSE_WAIT, 32), Reason::Reset, Some(32)),
+            (|r| (r.old, r.error) = (state::ESTABLISHED, 110), Reason::TimedOut, Some(110)),
+            (|r| (r.shutdown, r.flags) = (3, flag::SENT), Reason::Abandoned, None),
             // Disconnected, or shut down, while connecting: nothing is shut at that moment.
-            (
-                |r| r.flags = flag::SENT | flag::PORT_HELD,
-                Reason::Abandoned,
-                None,
-            ),
+            (|r| r.flags = flag::SENT | flag::PORT_HELD, Reason::Abandoned, None),
             (|_| (), Reason::LocalError, None),
-            (
-                |r| (r.error, r.flags) = (103, flag::SENT),
-                Reason::LocalError,
-                Some(103),
-            ),
+            (|r| (r.error, r.flags) = (103, flag::SENT), Reason::LocalError, Some(103)),
         ];
         for (index, (change, reason, error)) in cases.into_iter().enumerate() {
-            let expected = Failure {
-                reason: Some(reason),
-                error: error.map(Errno),
-            };
+            let expected = Failure { reason: Some(reason), error: error.map(Errno) };
             assert_eq!(failure(change), Some(expected), "case {index}");
         }
     }
@@ -196,10 +144,7 @@ mod tests {
     #[test]
     fn an_ordinary_close_is_no_failure() {
         assert_eq!(failure(|r| r.old = state::LAST_ACK), None);
-        assert_eq!(
-            failure(|r| (r.old, r.shutdown) = (state::ESTABLISHED, 3)),
-            None
-        );
+        assert_eq!(failure(|r| (r.old, r.shutdown) = (state::ESTABLISHED, 3)), None);
         assert_eq!(failure(|r| r.new = state::ESTABLISHED), None);
     }
 
@@ -208,13 +153,7 @@ mod tests {
         let named = failure(|r| (r.sport, r.flags) = (0, flag::STABLE_FIELDS_ONLY)).unwrap();
         assert_eq!(named.reason, Some(Reason::PortRangeExhausted));
         let unnamed = failure(|r| r.flags = flag::STABLE_FIELDS_ONLY).unwrap();
-        assert_eq!(
-            unnamed,
-            Failure {
-                reason: None,
-                error: None
-            }
-        );
+        assert_eq!(unnamed, Failure { reason: None, error: None });
     }
 
     #[test]
@@ -222,23 +161,11 @@ mod tests {
         let wrong = |change: fn(&mut RawEvent)| decode_one(&closed_while_connecting(change));
         assert_eq!(wrong(|r| r.kind = 77).unwrap_err(), DecodeError::Kind(77));
         assert_eq!(wrong(|r| r.size = 96).unwrap_err(), DecodeError::Size(96));
-        assert_eq!(
-            wrong(|r| r.new = 13).unwrap_err(),
-            DecodeError::Value("new state", 13)
-        );
-        assert_eq!(
-            wrong(|r| r.family = 5).unwrap_err(),
-            DecodeError::Value("family", 5)
-        );
-        assert_eq!(
-            wrong(|r| r.owner = 9).unwrap_err(),
-            DecodeError::Value("owner", 9)
-        );
+        assert_eq!(wrong(|r| r.new = 13).unwrap_err(), DecodeError::Value("new state", 13));
+        assert_eq!(wrong(|r| r.family = 5).unwrap_err(), DecodeError::Value("family", 5));
+        assert_eq!(wrong(|r| r.owner = 9).unwrap_err(), DecodeError::Value("owner", 9));
         let torn = Bytes::from_static(&[1; 50]);
-        assert_eq!(
-            decode(&torn).next().unwrap().unwrap_err(),
-            DecodeError::Torn(50)
-        );
+        assert_eq!(decode(&torn).next().unwrap().unwrap_err(), DecodeError::Torn(50));
     }
 
     proptest! {

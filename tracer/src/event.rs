@@ -75,14 +75,12 @@ impl FromStr for State {
             "LISTENING" => "LISTEN",
             other => other,
         };
-        STATES
-            .iter()
-            .find(|(_, name)| *name == wanted)
-            .map(|&(number, _)| Self(number))
-            .ok_or_else(|| {
+        STATES.iter().find(|(_, name)| *name == wanted).map(|&(number, _)| Self(number)).ok_or_else(
+            || {
                 let names: Vec<&str> = STATES.iter().map(|&(_, name)| name).collect();
                 format!("no TCP state {text:?}; there are {}", names.join(", "))
-            })
+            },
+        )
     }
 }
 
@@ -100,11 +98,7 @@ impl Comm {
     /// The bytes before the first zero.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        let end = self
-            .0
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(COMM_LEN);
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(COMM_LEN);
         &self.0[..end]
     }
 }
@@ -166,7 +160,9 @@ impl FromStr for Errno {
     fn from_str(text: &str) -> Result<Self, String> {
         let wanted = text.trim().to_ascii_uppercase();
         (1..=MAX_ERRNO).map(Self).find(|errno| errno.to_string() == wanted).ok_or_else(|| {
-            format!("no error {text:?}; names are as in errno(3), such as EADDRNOTAVAIL, ECONNREFUSED")
+            format!(
+                "no error {text:?}; names are as in errno(3), such as EADDRNOTAVAIL, ECONNREFUSED"
+            )
         })
     }
 }
@@ -195,10 +191,7 @@ pub struct Owner {
 
 /// A TCP socket went from one state to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts of a record, each by itself"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a record, each by itself")]
 pub struct StateChange {
     /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub ts_ns: u64,

@@ -105,9 +105,7 @@ pub fn parse_comm(name: &str) -> Result<[u8; COMM_LEN], String> {
     }
     if bytes.len() > most {
         let cut = String::from_utf8_lossy(&bytes[..most]);
-        return Err(format!(
-            "the kernel keeps {most} bytes of a process name: use {cut:?}"
-        ));
+        return Err(format!("the kernel keeps {most} bytes of a process name: use {cut:?}"));
     }
     let mut padded = [0; COMM_LEN];
     padded[..bytes.len()].copy_from_slice(bytes);
@@ -121,12 +119,9 @@ pub fn parse_comm(name: &str) -> Result<[u8; COMM_LEN], String> {
 pub fn parse_network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpNet>() {
         Ok(network) => network,
-        Err(_) => text
-            .parse::<std::net::IpAddr>()
-            .map(IpNet::from)
-            .map_err(|_| {
-                format!("{text:?} is not an address or a network such as 10.0.0.0/8 or fd00::/8")
-            })?,
+        Err(_) => text.parse::<std::net::IpAddr>().map(IpNet::from).map_err(|_| {
+            format!("{text:?} is not an address or a network such as 10.0.0.0/8 or fd00::/8")
+        })?,
     };
     let IpNet::V6(v6) = network else {
         return Ok(network.trunc());
@@ -169,23 +164,12 @@ pub fn resolve_cgroup(path: &Path) -> Result<Cgroup> {
         root.join(path.strip_prefix("/").unwrap_or(path))
     };
     let found = full.canonicalize().with_context(|| {
-        format!(
-            "--cgroup {}: there is no such cgroup below {}",
-            path.display(),
-            root.display()
-        )
+        format!("--cgroup {}: there is no such cgroup below {}", path.display(), root.display())
     })?;
     let Ok(below) = found.strip_prefix(&root) else {
-        bail!(
-            "--cgroup {}: it is not below {}",
-            path.display(),
-            root.display()
-        );
+        bail!("--cgroup {}: it is not below {}", path.display(), root.display());
     };
-    let id = found
-        .metadata()
-        .with_context(|| format!("can't read {}", found.display()))?
-        .ino();
+    let id = found.metadata().with_context(|| format!("can't read {}", found.display()))?.ino();
     let level = u32::try_from(below.components().count()).unwrap_or(u32::MAX);
     Ok(Cgroup { id, level })
 }
@@ -214,11 +198,7 @@ mod tests {
         assert_eq!(key("0.0.0.0/0"), (96, mapped(0, 0, 0, 0)));
         assert_eq!(key("::/0"), (0, [0; 16]));
         assert!(parse_network("10.0.0.0/40").is_err());
-        assert!(
-            parse_network("upstream")
-                .unwrap_err()
-                .contains("10.0.0.0/8")
-        );
+        assert!(parse_network("upstream").unwrap_err().contains("10.0.0.0/8"));
     }
 
     #[test]
@@ -240,10 +220,7 @@ mod tests {
 
     #[test]
     fn states_become_bits() {
-        let filter = Filter {
-            states: vec![State::CLOSE, State::SYN_SENT],
-            ..Filter::default()
-        };
+        let filter = Filter { states: vec![State::CLOSE, State::SYN_SENT], ..Filter::default() };
         assert_eq!(filter.state_bits(), (1 << 7) | (1 << 2));
         assert_eq!(Filter::default().state_bits(), u32::MAX);
     }

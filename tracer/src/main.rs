@@ -52,9 +52,7 @@ fn log_to_stderr(verbose: u8) {
     let print = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    tracing_subscriber::registry()
-        .with(print.with_filter(levels))
-        .init();
+    tracing_subscriber::registry().with(print.with_filter(levels)).init();
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
@@ -76,23 +74,15 @@ fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
         Format::Json => Box::new(json::Trace::new(clock)),
     };
     let table = Table::new(Selection::All);
-    let (table, totals) = to_the_end(
-        &args.run,
-        verbose,
-        &args.filter.resolve()?,
-        table,
-        sink.as_mut(),
-        None,
-    )?;
+    let (table, totals) =
+        to_the_end(&args.run, verbose, &args.filter.resolve()?, table, sink.as_mut(), None)?;
     eprintln!("{}", text::trace_summary(&table, &totals));
     Ok(ExitCode::SUCCESS)
 }
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
     let wanted = parse_errors(&args.error).unwrap_or_else(|why| {
-        Cli::command()
-            .error(ErrorKind::ValueValidation, format!("--error: {why}"))
-            .exit()
+        Cli::command().error(ErrorKind::ValueValidation, format!("--error: {why}")).exit()
     });
     let mut filter = args.filter.resolve()?;
     filter.failures = true;
@@ -103,20 +93,10 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
         Format::Json => Box::new(json::Count::new(clock)),
     };
     let sampler = Some(PortSampler::default());
-    let (table, _) = to_the_end(
-        &args.run,
-        verbose,
-        &filter,
-        Table::new(wanted),
-        sink.as_mut(),
-        sampler,
-    )?;
+    let (table, _) =
+        to_the_end(&args.run, verbose, &filter, Table::new(wanted), sink.as_mut(), sampler)?;
     let above = args.fail_over.is_some_and(|most| table.failures() > most);
-    Ok(if above {
-        ExitCode::from(ABOVE)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if above { ExitCode::from(ABOVE) } else { ExitCode::SUCCESS })
 }
 
 fn to_the_end(
@@ -132,26 +112,18 @@ fn to_the_end(
         .build()
         .context("can't start the runtime")?;
     runtime.block_on(async {
-        let options = Options {
-            ring_size: args.ring_size,
-            hooks: args.hooks,
-            kernel_log: verbose >= 2,
-        };
+        let options =
+            Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
         let kernel = Kernel::attach(&options, filter)?;
         tracing::info!("state changes come from {}", kernel.rung());
-        let schedule = Schedule {
-            duration: args.duration,
-            interval: args.interval,
-        };
+        let schedule = Schedule { duration: args.duration, interval: args.interval };
         let run = Run::new(Live::new(kernel), table, sink, sampler);
         run.drive(schedule, Output::stdout()?).await
     })
 }
 
 fn features(args: &FeaturesArgs) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let features = match runtime {
         Ok(runtime) => runtime.block_on(async { loader::features(args.hooks) }),
         Err(_) => Vec::new(),

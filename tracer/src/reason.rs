@@ -93,10 +93,7 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
     };
     if sk_err != 0 {
         let reason = Some(by_errno(sk_err));
-        return Some(Failure {
-            reason,
-            error: Some(Errno(sk_err)),
-        });
+        return Some(Failure { reason, error: Some(Errno(sk_err)) });
     }
     if !connecting {
         return None;
@@ -111,10 +108,7 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
         // A port was chosen and then something else failed; what, only connect()'s caller saw.
         (Reason::LocalError, None)
     };
-    Some(Failure {
-        reason: Some(reason),
-        error,
-    })
+    Some(Failure { reason: Some(reason), error })
 }
 
 fn by_errno(sk_err: u16) -> Reason {

@@ -75,15 +75,7 @@ impl<'a> Run<'a> {
         sampler: Option<PortSampler>,
     ) -> Self {
         let (started, undecodable, buffer) = (Instant::now(), 0, Vec::new());
-        Self {
-            source,
-            table,
-            sink,
-            sampler,
-            started,
-            undecodable,
-            buffer,
-        }
+        Self { source, table, sink, sampler, started, undecodable, buffer }
     }
 
     /// Runs until the time is up, a signal comes, or nobody reads the output any more; then takes
@@ -94,9 +86,8 @@ impl<'a> Run<'a> {
     pub async fn drive(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
         let mut stop = Stop::listen()?;
         let deadline = schedule.duration.map(|duration| self.started + duration);
-        let mut ticks = schedule
-            .interval
-            .map(|every| interval_at((self.started + every).into(), every));
+        let mut ticks =
+            schedule.interval.map(|every| interval_at((self.started + every).into(), every));
         loop {
             tokio::select! {
                 biased;
@@ -164,10 +155,7 @@ impl<'a> Run<'a> {
 
     fn now(&self) -> Result<Totals> {
         let duration_s = self.started.elapsed().as_secs_f64();
-        Ok(Totals {
-            duration_s,
-            produced: self.source.produced()?,
-        })
+        Ok(Totals { duration_s, produced: self.source.produced()? })
     }
 }
 

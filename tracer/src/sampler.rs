@@ -39,10 +39,7 @@ impl PortSampler {
             }
             self.under_way = None;
         }
-        if self
-            .started
-            .is_none_or(|started| started.elapsed() >= EVERY)
-        {
+        if self.started.is_none_or(|started| started.elapsed() >= EVERY) {
             self.start(table);
         }
     }
@@ -63,16 +60,11 @@ impl PortSampler {
         self.started = Some(Instant::now());
         let (answer, result) = oneshot::channel();
         let measure = move || {
-            let sample = failing
-                .into_iter()
-                .filter_map(|key| Some((key.clone(), measure(&key)?)));
+            let sample = failing.into_iter().filter_map(|key| Some((key.clone(), measure(&key)?)));
             // Nobody waits any more: the run has ended.
             let _ = answer.send(sample.collect());
         };
-        match std::thread::Builder::new()
-            .name("ports".to_owned())
-            .spawn(measure)
-        {
+        match std::thread::Builder::new().name("ports".to_owned()).spawn(measure) {
             Ok(_) => self.under_way = Some(result),
             Err(error) => tracing::debug!("can't start a thread to measure ports: {error}"),
         }
@@ -97,7 +89,5 @@ fn note(table: &mut Table, sample: Sample) {
 
 fn measure(key: &FailureKey) -> Option<PortUse> {
     let ports = ephemeral_ports::measure(key.netns?, key.src, key.dst?, key.dport?);
-    ports
-        .map_err(|error| tracing::debug!("can't measure ports: {error:#}"))
-        .ok()
+    ports.map_err(|error| tracing::debug!("can't measure ports: {error:#}")).ok()
 }

@@ -41,13 +41,7 @@ impl Live {
     pub fn new(kernel: Kernel) -> Self {
         let mut timer = interval(DRAIN_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            kernel,
-            timer,
-            reported: Counters::default(),
-            missed: 0,
-            taken: 0,
-        }
+        Self { kernel, timer, reported: Counters::default(), missed: 0, taken: 0 }
     }
 
     /// Waits for the next batch, which may be empty. Safe to cancel: nothing is taken before it is
@@ -109,10 +103,7 @@ impl Live {
 
     fn batch(&mut self, records: Bytes) -> Result<Batch> {
         self.taken += (records.len() / RAW_EVENT_SIZE) as u64;
-        Ok(Batch {
-            records,
-            lost: self.loss()?,
-        })
+        Ok(Batch { records, lost: self.loss()? })
     }
 
     fn loss(&mut self) -> Result<Option<Loss>> {

@@ -249,12 +249,7 @@ mod tests {
             dport,
             netns: Some(7),
             cgroup: None,
-            owner: Some(Owner {
-                pid,
-                tid: pid,
-                comm: Comm::new([b'a'; 16]),
-                known: Known::Stored,
-            }),
+            owner: Some(Owner { pid, tid: pid, comm: Comm::new([b'a'; 16]), known: Known::Stored }),
             age_ns: None,
             sk_err: Some(111),
             shut_down: false,
@@ -274,10 +269,7 @@ mod tests {
         let rows = table.rows();
         assert_eq!(rows.len(), 2);
         let (key, row) = rows[0];
-        assert_eq!(
-            (key.dport, row.count, row.first_ns, row.last_ns),
-            (Some(80), 3, 10, 30)
-        );
+        assert_eq!((key.dport, row.count, row.first_ns, row.last_ns), (Some(80), 3, 10, 30));
         assert_eq!(row.pids, BTreeSet::from([1, 2]));
         assert_eq!((table.seen(), table.failures()), (4, 4));
     }
@@ -294,9 +286,7 @@ mod tests {
         let mut table = Table::new(Selection::All);
         for index in 0..MAX_ROWS as u64 + 10 {
             let mut event = refused(1, index, 80);
-            let Event::State(change) = &mut event else {
-                unreachable!()
-            };
+            let Event::State(change) = &mut event else { unreachable!() };
             change.dst = Ipv4Addr::from(u32::try_from(index).unwrap()).into();
             table.apply(&event);
         }
@@ -310,35 +300,21 @@ mod tests {
         let mut table = Table::new(Selection::All);
         for client in [50_000, 50_001, 50_002] {
             let mut event = refused(1, 1, client);
-            let Event::State(change) = &mut event else {
-                unreachable!()
-            };
+            let Event::State(change) = &mut event else { unreachable!() };
             (change.passive, change.sport, change.sk_err) = (true, Some(443), Some(104));
             table.apply(&event);
         }
         let rows = table.rows();
         assert_eq!(rows.len(), 1);
-        assert_eq!(
-            (rows[0].0.sport, rows[0].0.dport, rows[0].1.count),
-            (Some(443), None, 3)
-        );
+        assert_eq!((rows[0].0.sport, rows[0].0.dport, rows[0].1.count), (Some(443), None, 3));
     }
 
     #[test]
     fn loss_adds_up() {
         let mut table = Table::new(Selection::All);
-        let loss = Loss {
-            ts_ns: 1,
-            states: 2,
-            failures: 3,
-            missed: 1,
-            owners: 4,
-        };
+        let loss = Loss { ts_ns: 1, states: 2, failures: 3, missed: 1, owners: 4 };
         table.apply(&Event::Lost(loss));
         table.apply(&Event::Lost(loss));
-        assert_eq!(
-            (table.lost(), table.loss().owners, table.seen()),
-            (12, 8, 0)
-        );
+        assert_eq!((table.lost(), table.loss().owners, table.seen()), (12, 8, 0));
     }
 }

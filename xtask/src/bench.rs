@@ -82,34 +82,15 @@ struct Measure {
 }
 
 pub(crate) fn run_all(connections: u64, rounds: usize) -> Result<()> {
-    run(&mut cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "socklife",
-    ]))?;
-    run(&mut cargo(&[
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "socklife-tests",
-        "--bins",
-    ]))?;
-    let subjects: Vec<&Subject> = SUBJECTS
-        .iter()
-        .filter(|subject| available(subject))
-        .collect();
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "socklife"]))?;
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "socklife-tests", "--bins"]))?;
+    let subjects: Vec<&Subject> = SUBJECTS.iter().filter(|subject| available(subject)).collect();
     churn(connections / 10)?;
     let mut plain = Vec::new();
     let mut measures = vec![Vec::new(); subjects.len()];
     for round in 1..=rounds.max(1) {
         println!("round {round} of {rounds}");
-        plain.push(Measure {
-            seconds: churn(connections)?,
-            ..Measure::default()
-        });
+        plain.push(Measure { seconds: churn(connections)?, ..Measure::default() });
         for (subject, measures) in subjects.iter().zip(&mut measures) {
             measures.push(under(subject, connections)?);
         }
@@ -142,9 +123,7 @@ fn churn(connections: u64) -> Result<f64> {
     let printed =
         capture(Command::new(load).args(["churn", "--connections", &connections.to_string()]))?;
     let printed: serde_json::Value = serde_json::from_str(&printed)?;
-    printed["seconds"]
-        .as_f64()
-        .context("the churn says no time")
+    printed["seconds"].as_f64().context("the churn says no time")
 }
 
 /// Kills what it holds.
@@ -193,11 +172,7 @@ fn under(subject: &Subject, connections: u64) -> Result<Measure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(Measure {
-        seconds,
-        kernel_ns,
-        lost: lost(&file, &log),
-    })
+    Ok(Measure { seconds, kernel_ns, lost: lost(&file, &log) })
 }
 
 /// A tracer is attached when its process holds an eBPF link or a perf event.
@@ -208,9 +183,7 @@ fn wait_until_attached(running: &mut Running, subject: &Subject) -> Result<()> {
         let entries = fs::read_dir(&descriptors).into_iter().flatten().flatten();
         let mut targets = entries.filter_map(|entry| entry.path().read_link().ok());
         if targets.any(|to| {
-            ["bpf_link", "perf_event"]
-                .iter()
-                .any(|kind| to.to_string_lossy().contains(kind))
+            ["bpf_link", "perf_event"].iter().any(|kind| to.to_string_lossy().contains(kind))
         }) {
             // Tracers with several hooks attach one after the other.
             std::thread::sleep(Duration::from_millis(500));
@@ -224,9 +197,8 @@ fn wait_until_attached(running: &mut Running, subject: &Subject) -> Result<()> {
 }
 
 fn kernel_ns(name: &str) -> Option<f64> {
-    let program = loaded_programs()
-        .flatten()
-        .find(|program| program.name_as_str() == Some(name))?;
+    let program =
+        loaded_programs().flatten().find(|program| program.name_as_str() == Some(name))?;
     let (time, runs) = (program.run_time(), program.run_count());
     #[expect(clippy::cast_precision_loss, reason = "an average")]
     (runs > 0).then(|| time.as_nanos() as f64 / runs as f64)
@@ -241,13 +213,7 @@ fn lost(file: &Path, log: &Path) -> Option<u64> {
     };
     let text = tail(log)? + &tail(file)?;
     let line = text.lines().rfind(|line| line.contains(" lost ("))?;
-    line.split(" lost (")
-        .next()?
-        .rsplit(' ')
-        .next()?
-        .replace(',', "")
-        .parse()
-        .ok()
+    line.split(" lost (").next()?.rsplit(' ').next()?.replace(',', "").parse().ok()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -293,29 +259,16 @@ fn report(
     for (subject, measures) in subjects.iter().zip(measures) {
         let times = seconds(measures);
         let time = median(times.clone());
-        let kernel = median(
-            measures
-                .iter()
-                .filter_map(|measure| measure.kernel_ns)
-                .collect(),
-        );
+        let kernel = median(measures.iter().filter_map(|measure| measure.kernel_ns).collect());
         let lost: Option<u64> = measures.iter().map(|measure| measure.lost).sum();
-        let budget = if subject.budget.is_empty() {
-            ""
-        } else {
-            subject.budget
-        };
+        let budget = if subject.budget.is_empty() { "" } else { subject.budget };
         text += &format!(
             "| `{}` | {:.2}x | {budget} | {time:.2} ({}) | {} | {} |\n",
             subject.name,
             time / base,
             spread(&times),
             lost.map_or_else(|| "not said".to_owned(), |lost| lost.to_string()),
-            if kernel.is_nan() {
-                "-".to_owned()
-            } else {
-                format!("{kernel:.0}")
-            },
+            if kernel.is_nan() { "-".to_owned() } else { format!("{kernel:.0}") },
         );
     }
     text += "\nKernel time is the kernel's own account (`BPF_ENABLE_STATS`), which itself adds some ns to each run.\n\
@@ -325,8 +278,6 @@ fn report(
 
 fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
+    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split(':').nth(1));
     name.unwrap_or("unknown").trim().to_owned()
 }

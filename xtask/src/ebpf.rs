@@ -29,23 +29,15 @@ enum Toolchain {
 
 impl Toolchain {
     fn find() -> Option<Self> {
-        let debian = Command::new("/usr/bin/rustc")
-            .args(["--print", "sysroot"])
-            .output();
+        let debian = Command::new("/usr/bin/rustc").args(["--print", "sysroot"]).output();
         if let Ok(sysroot) = debian {
             let sysroot = String::from_utf8_lossy(&sysroot.stdout).trim().to_owned();
-            if Path::new(&sysroot)
-                .join("lib/rustlib")
-                .join(TARGET)
-                .is_dir()
-            {
+            if Path::new(&sysroot).join("lib/rustlib").join(TARGET).is_dir() {
                 return Some(Self::Debian);
             }
         }
-        let source = Command::new("rustc")
-            .args(["+nightly", "--print", "sysroot"])
-            .output()
-            .ok()?;
+        let source =
+            Command::new("rustc").args(["+nightly", "--print", "sysroot"]).output().ok()?;
         let sysroot = String::from_utf8_lossy(&source.stdout).trim().to_owned();
         let core = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core");
         core.is_dir().then_some(Self::Nightly)
@@ -67,16 +59,12 @@ impl Toolchain {
             Self::Debian => {
                 let mut cargo = cargo(&["build"]);
                 // aya-ebpf names an unstable feature for this target.
-                cargo
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTC_BOOTSTRAP", "1");
+                cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
                 cargo
             }
             Self::Nightly => {
                 let mut cargo = Command::new("cargo");
-                cargo
-                    .args(["+nightly", "build", "-Zbuild-std=core"])
-                    .current_dir(root());
+                cargo.args(["+nightly", "build", "-Zbuild-std=core"]).current_dir(root());
                 cargo.env_remove("RUSTC").env_remove("RUSTUP_TOOLCHAIN");
                 cargo
             }
@@ -108,8 +96,7 @@ pub(crate) fn check() -> Result<()> {
     let manifest = fs::read_to_string(root().join(MANIFEST)).context(MANIFEST)?;
     let stated = |key: &str| {
         let line = manifest.lines().find_map(|line| line.strip_prefix(key));
-        line.map(str::trim)
-            .with_context(|| format!("{MANIFEST} has no line {key:?}"))
+        line.map(str::trim).with_context(|| format!("{MANIFEST} has no line {key:?}"))
     };
     if stated("sources")? != sources_hash()? {
         bail!(
@@ -202,16 +189,8 @@ fn linker() -> Result<PathBuf> {
     }
     println!("installing {wanted} into target/tools");
     let mut install = cargo(&["install", "--quiet", "bpf-linker", "--version", BPF_LINKER]);
-    install.args([
-        "--locked",
-        "--no-default-features",
-        "--features",
-        "llvm-22",
-        "--root",
-    ]);
-    run(install
-        .arg(root().join("target/tools"))
-        .env("LLVM_PREFIX", llvm))?;
+    install.args(["--locked", "--no-default-features", "--features", "llvm-22", "--root"]);
+    run(install.arg(root().join("target/tools")).env("LLVM_PREFIX", llvm))?;
     Ok(own)
 }
 
@@ -231,9 +210,7 @@ fn without_dwarf(data: &[u8]) -> Result<Vec<u8>> {
     names.sh_type = object::elf::SHT_STRTAB;
     names.data = SectionData::SectionString;
     let mut stripped = Vec::new();
-    builder
-        .write(&mut stripped)
-        .context("can't write the object")?;
+    builder.write(&mut stripped).context("can't write the object")?;
     Ok(stripped)
 }
 
@@ -256,24 +233,15 @@ fn sources_hash() -> Result<String> {
     files.sort();
     let mut hasher = Sha256::new();
     for file in files {
-        let name = file
-            .strip_prefix(root())
-            .unwrap_or(&file)
-            .display()
-            .to_string();
+        let name = file.strip_prefix(root()).unwrap_or(&file).display().to_string();
         hasher.update(name.as_bytes());
         hasher.update(fs::read(&file)?);
     }
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("Cargo.lock")?;
     for package in lock.split("[[package]]") {
-        if [
-            "\"aya-ebpf",
-            "\"aya-log-ebpf",
-            "\"aya-log-common",
-            "\"zerocopy",
-        ]
-        .iter()
-        .any(|name| package.trim_start().starts_with(&format!("name = {name}")))
+        if ["\"aya-ebpf", "\"aya-log-ebpf", "\"aya-log-common", "\"zerocopy"]
+            .iter()
+            .any(|name| package.trim_start().starts_with(&format!("name = {name}")))
         {
             hasher.update(package.trim().as_bytes());
         }
@@ -298,11 +266,9 @@ fn hash(data: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::from("sha256:"), |mut text, byte| {
-            // Writing into a string can't fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::from("sha256:"), |mut text, byte| {
+        // Writing into a string can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

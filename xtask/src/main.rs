@@ -49,10 +49,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: false } => ebpf::build_and_commit(),
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
-        Task::Bench {
-            connections,
-            rounds,
-        } => bench::run_all(connections, rounds),
+        Task::Bench { connections, rounds } => bench::run_all(connections, rounds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

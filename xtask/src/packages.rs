@@ -14,50 +14,23 @@ struct Package {
 
 /// To build the kernel-side object: a compiler with a prebuilt `core` for BPF, and bpf-linker's LLVM.
 const TO_BUILD: &[Package] = &[
-    Package {
-        name: "rustc-web",
-        file: "/usr/bin/rustc",
-    },
+    Package { name: "rustc-web", file: "/usr/bin/rustc" },
     Package {
         name: "libstd-rust-web-dev-bpf",
         file: "/usr/share/doc/libstd-rust-web-dev-bpf/copyright",
     },
-    Package {
-        name: "llvm-22-dev",
-        file: "/usr/lib/llvm-22/include/llvm-c/Core.h",
-    },
-    Package {
-        name: "libpolly-22-dev",
-        file: "/usr/share/doc/libpolly-22-dev/copyright",
-    },
-    Package {
-        name: "zlib1g-dev",
-        file: "/usr/include/zlib.h",
-    },
-    Package {
-        name: "libzstd-dev",
-        file: "/usr/include/zstd.h",
-    },
+    Package { name: "llvm-22-dev", file: "/usr/lib/llvm-22/include/llvm-c/Core.h" },
+    Package { name: "libpolly-22-dev", file: "/usr/share/doc/libpolly-22-dev/copyright" },
+    Package { name: "zlib1g-dev", file: "/usr/include/zlib.h" },
+    Package { name: "libzstd-dev", file: "/usr/include/zstd.h" },
 ];
 
 /// For the end-to-end tests.
 const TO_TEST: &[Package] = &[
-    Package {
-        name: "nginx-light",
-        file: "/usr/sbin/nginx",
-    },
-    Package {
-        name: "wrk",
-        file: "/usr/bin/wrk",
-    },
-    Package {
-        name: "iproute2",
-        file: "/usr/share/doc/iproute2/copyright",
-    },
-    Package {
-        name: "procps",
-        file: "/usr/share/doc/procps/copyright",
-    },
+    Package { name: "nginx-light", file: "/usr/sbin/nginx" },
+    Package { name: "wrk", file: "/usr/bin/wrk" },
+    Package { name: "iproute2", file: "/usr/share/doc/iproute2/copyright" },
+    Package { name: "procps", file: "/usr/share/doc/procps/copyright" },
 ];
 
 /// Installs what is missing where this may be done; else names it. Nothing missing: says nothing.
@@ -72,10 +45,7 @@ pub(crate) fn provide(install: bool) -> Result<()> {
         return Ok(());
     }
     if !(install && is_root() && have("apt-get")) {
-        println!(
-            "MISSING system packages (what needs them is skipped): {}",
-            missing.join(" ")
-        );
+        println!("MISSING system packages (what needs them is skipped): {}", missing.join(" "));
         return Ok(());
     }
     println!("installing {}", missing.join(" "));

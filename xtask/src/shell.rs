@@ -16,9 +16,7 @@ pub(crate) fn root() -> PathBuf {
 /// Runs a command to its end; fails when it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let shown = show(command);
-    let status = command
-        .status()
-        .with_context(|| format!("can't run `{shown}`"))?;
+    let status = command.status().with_context(|| format!("can't run `{shown}`"))?;
     if !status.success() {
         bail!("`{shown}` failed: {status}");
     }
@@ -58,8 +56,5 @@ pub(crate) fn is_root() -> bool {
 
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }

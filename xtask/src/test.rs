@@ -19,14 +19,7 @@ pub(crate) fn run_all(install: bool) -> Result<()> {
         run(cargo(&everything).args(warnings))
     })?;
     stage("clippy, kernel side", || {
-        let kernel = [
-            "clippy",
-            "--quiet",
-            "--package",
-            "tracer-ebpf",
-            "--features",
-            "kernel",
-        ];
+        let kernel = ["clippy", "--quiet", "--package", "tracer-ebpf", "--features", "kernel"];
         // aya-ebpf names an unstable feature of the compiler.
         run(cargo(&kernel)
             .args(["--bin", "tracer-ebpf", "--target-dir", "target/ebpf-clippy"])
@@ -34,13 +27,7 @@ pub(crate) fn run_all(install: bool) -> Result<()> {
             .env("RUSTC_BOOTSTRAP", "1"))
     })?;
     stage("documentation", || {
-        let docs = [
-            "doc",
-            "--quiet",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ];
+        let docs = ["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"];
         run(cargo(&docs).env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
     let fresh = stage("kernel-side object", || {
@@ -54,37 +41,15 @@ pub(crate) fn run_all(install: bool) -> Result<()> {
         ))
     })?;
     stage("unit tests", || {
-        run(&mut cargo(&[
-            "test",
-            "--quiet",
-            "--workspace",
-            "--exclude",
-            "socklife-tests",
-        ]))
+        run(&mut cargo(&["test", "--quiet", "--workspace", "--exclude", "socklife-tests"]))
     })?;
     stage("end-to-end tests", || {
-        let tests = [
-            "test",
-            "--quiet",
-            "--release",
-            "--package",
-            "socklife-tests",
-        ];
-        let load = [
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "socklife-tests",
-            "--bins",
-        ];
+        let tests = ["test", "--quiet", "--release", "--package", "socklife-tests"];
+        let load = ["build", "--quiet", "--release", "--package", "socklife-tests", "--bins"];
         run(&mut cargo(&load))?;
         run(cargo(&tests)
             .env("SOCKLIFE_BIN", root().join("target/release/socklife"))
-            .env(
-                "SOCKLIFE_LOAD_BIN",
-                root().join("target/release/socklife-load"),
-            ))
+            .env("SOCKLIFE_LOAD_BIN", root().join("target/release/socklife-load")))
     })
 }
 

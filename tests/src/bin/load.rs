@@ -94,13 +94,7 @@ fn main() -> Result<()> {
     match Cli::parse().load {
         Load::Serve { listen, mode } => serve(&listen, mode),
         Load::Churn { connections } => churn(connections),
-        Load::Fail {
-            how,
-            to,
-            mapped,
-            count,
-            sport,
-        } => {
+        Load::Fail { how, to, mapped, count, sport } => {
             let target = if mapped { through_v6(to)? } else { to };
             fail(how, target, count, sport)
         }
@@ -129,9 +123,7 @@ fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
     for &address in listen {
         let socket = tcp(address)?;
         socket.set_reuse_address(true)?;
-        socket
-            .bind(&address.into())
-            .with_context(|| format!("bind({address})"))?;
+        socket.bind(&address.into()).with_context(|| format!("bind({address})"))?;
         socket.listen(4096)?;
         threads.push(std::thread::spawn(move || {
             let mut held = Vec::new();
@@ -160,11 +152,7 @@ fn churn(connections: u64) -> Result<()> {
     let listener = tcp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)))?;
     listener.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
     listener.listen(4096)?;
-    let port = listener
-        .local_addr()?
-        .as_socket()
-        .context("no address")?
-        .port();
+    let port = listener.local_addr()?.as_socket().context("no address")?.port();
     // It never sleeps: in a virtual machine waking an idle CPU costs more than a connection.
     listener.set_nonblocking(true)?;
     let acceptor = std::thread::spawn(move || -> Result<()> {
@@ -190,9 +178,7 @@ fn churn(connections: u64) -> Result<()> {
         }
         socket.set_linger(Some(Duration::ZERO))?;
     }
-    let Ok(accepted) = acceptor.join() else {
-        bail!("the acceptor failed")
-    };
+    let Ok(accepted) = acceptor.join() else { bail!("the acceptor failed") };
     accepted?;
     let seconds = started.elapsed().as_secs_f64();
     say(&json!({ "connections": connections, "seconds": seconds }))
@@ -206,10 +192,9 @@ impl Outcomes {
     fn note(&mut self, result: &std::io::Result<()>) {
         let name = match result {
             Ok(()) => "ok".to_owned(),
-            Err(error) => error.raw_os_error().map_or_else(
-                || error.to_string(),
-                |raw| format!("{:?}", Errno::from_raw(raw)),
-            ),
+            Err(error) => error
+                .raw_os_error()
+                .map_or_else(|| error.to_string(), |raw| format!("{:?}", Errno::from_raw(raw))),
         };
         *self.0.entry(name).or_default() += 1;
     }
@@ -248,12 +233,7 @@ fn exhaust(to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> Result<()> {
         outcomes.note(&result);
         match result {
             Ok(()) => held.push(socket),
-            Err(_)
-                if outcomes
-                    .0
-                    .iter()
-                    .any(|(name, n)| name != "ok" && *n >= count) =>
-            {
+            Err(_) if outcomes.0.iter().any(|(name, n)| name != "ok" && *n >= count) => {
                 break;
             }
             Err(_) => {}
@@ -267,9 +247,7 @@ fn collide(to: SocketAddr, count: u32, sport: u16, outcomes: &mut Outcomes) -> R
         let socket = tcp(to)?;
         socket.set_reuse_address(true)?;
         let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
-        socket
-            .bind(&SocketAddr::new(any.parse()?, sport).into())
-            .context("bind()")?;
+        socket.bind(&SocketAddr::new(any.parse()?, sport).into()).context("bind()")?;
         Ok(socket)
     };
     let holder = bound()?;
@@ -286,8 +264,7 @@ fn collide_auto(to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> Result<(
     for _ in 0..count {
         let late = tcp(to)?;
         late.set_reuse_address(true)?;
-        late.bind(&SocketAddr::new(any.parse()?, 0).into())
-            .context("bind(0)")?;
+        late.bind(&SocketAddr::new(any.parse()?, 0).into()).context("bind(0)")?;
         let early = tcp(to)?;
         early.set_reuse_address(true)?;
         early.bind(&late.local_addr()?).context("bind()")?;

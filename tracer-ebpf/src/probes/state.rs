@@ -92,11 +92,8 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
     tuple.sport = own_port(sock, &tuple, life, old, new);
     let error = sock.err();
     let failure = new == state::CLOSE && (old == state::SYN_SENT || error != 0);
-    let wanted = if failure {
-        filter::error_wanted(error)
-    } else {
-        off::FILTER_FAILURES.load() == 0
-    };
+    let wanted =
+        if failure { filter::error_wanted(error) } else { off::FILTER_FAILURES.load() == 0 };
     if wanted && filter::wanted(sock, &tuple, life, new) {
         let sent = emit::emit(failure, |event| {
             write(event, sock, &tuple, life, begins, born);
@@ -109,14 +106,7 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
                 event.flags |= flag::FAILURE;
             }
         });
-        debug!(
-            ctx,
-            "state {} -> {} sk_err {} in ring {}",
-            old,
-            new,
-            error,
-            u8::from(sent)
-        );
+        debug!(ctx, "state {} -> {} sk_err {} in ring {}", old, new, error, u8::from(sent));
     }
     let done = off::TRACK_ALL.load() == 0 && old == state::SYN_SENT;
     if done || new == state::CLOSE {

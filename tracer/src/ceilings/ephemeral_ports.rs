@@ -50,10 +50,7 @@ fn measure_here(src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
     })?;
     let used = used.iter().filter(|&port| range.contains(port)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Ok(PortUse {
-        used: count(used),
-        usable: count(range.len().saturating_sub(blocked)),
-    })
+    Ok(PortUse { used: count(used), usable: count(range.len().saturating_sub(blocked)) })
 }
 
 /// Two numbers: first and last port.
@@ -64,13 +61,10 @@ fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
 
 /// `8080,9148-9150`, as `proc_do_large_bitmap` (kernel/sysctl.c) prints it.
 fn parse_list(text: &str) -> BTreeSet<u16> {
-    let ranges = text
-        .trim()
-        .split(',')
-        .filter_map(|item| match item.split_once('-') {
-            Some((from, to)) => Some(from.parse().ok()?..=to.parse().ok()?),
-            None => item.parse().ok().map(|port| port..=port),
-        });
+    let ranges = text.trim().split(',').filter_map(|item| match item.split_once('-') {
+        Some((from, to)) => Some(from.parse().ok()?..=to.parse().ok()?),
+        None => item.parse().ok().map(|port| port..=port),
+    });
     ranges.flatten().collect()
 }
 
@@ -83,9 +77,6 @@ mod tests {
         assert_eq!(parse_range("32768\t60999\n"), Some(32_768..=60_999));
         assert_eq!(parse_range("\n"), None);
         assert_eq!(parse_list("\n"), BTreeSet::new());
-        assert_eq!(
-            parse_list("8080,9148-9150\n"),
-            BTreeSet::from([8080, 9148, 9149, 9150])
-        );
+        assert_eq!(parse_list("8080,9148-9150\n"), BTreeSet::from([8080, 9148, 9149, 9150]));
     }
 }

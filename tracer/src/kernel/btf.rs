@@ -57,10 +57,8 @@ impl Btf {
     /// # Errors
     /// [`BtfError::Read`], [`BtfError::Malformed`].
     pub fn read(path: &Path) -> Result<Self, BtfError> {
-        let data = std::fs::read(path).map_err(|source| BtfError::Read {
-            path: path.display().to_string(),
-            source,
-        })?;
+        let data = std::fs::read(path)
+            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
         Self::parse(data)
     }
 
@@ -92,12 +90,7 @@ impl Btf {
             }
             at += 12 + trailer(kind, info & 0xffff)?;
         }
-        Ok(Self {
-            data,
-            strings,
-            types,
-            structs,
-        })
+        Ok(Self { data, strings, types, structs })
     }
 
     /// Byte offset of a field, by a path of members such as `ns.inum`. Members of anonymous structs
@@ -106,10 +99,8 @@ impl Btf {
     /// # Errors
     /// [`BtfError::NoStruct`], [`BtfError::NoField`], [`BtfError::Malformed`].
     pub fn offset(&self, of: &str, path: &str) -> Result<u32, BtfError> {
-        let mut id = *self
-            .structs
-            .get(of.as_bytes())
-            .ok_or_else(|| BtfError::NoStruct(of.to_owned()))?;
+        let mut id =
+            *self.structs.get(of.as_bytes()).ok_or_else(|| BtfError::NoStruct(of.to_owned()))?;
         let mut bits = 0;
         for name in path.split('.') {
             let (at, member) = self
@@ -134,10 +125,8 @@ impl Btf {
         let bitfields = info >> 31 == 1;
         for index in 0..(info & 0xffff) as usize {
             let field = at + 12 + index * 12;
-            let field_name = c_str(
-                &self.data,
-                self.strings + read_u32(&self.data, field)? as usize,
-            )?;
+            let field_name =
+                c_str(&self.data, self.strings + read_u32(&self.data, field)? as usize)?;
             let field_type = read_u32(&self.data, field + 4)?;
             let raw = read_u32(&self.data, field + 8)?;
             let bits = if bitfields { raw & 0x00ff_ffff } else { raw };
@@ -175,12 +164,9 @@ fn read_u32(data: &[u8], at: usize) -> Result<u32, BtfError> {
 }
 
 fn c_str(data: &[u8], at: usize) -> Result<&[u8], BtfError> {
-    let tail = data
-        .get(at..)
-        .ok_or(BtfError::Malformed("a name lies outside"))?;
+    let tail = data.get(at..).ok_or(BtfError::Malformed("a name lies outside"))?;
     let end = tail.iter().position(|&b| b == 0);
-    end.map(|end| &tail[..end])
-        .ok_or(BtfError::Malformed("a name has no end"))
+    end.map(|end| &tail[..end]).ok_or(BtfError::Malformed("a name has no end"))
 }
 
 #[cfg(test)]

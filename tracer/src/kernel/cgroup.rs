@@ -35,9 +35,7 @@ impl Cgroups {
     /// The path of a cgroup below the root of its hierarchy, `/` for the root itself; `None`:
     /// removed meanwhile, or no hierarchy is mounted.
     pub fn path(&mut self, id: u64) -> Option<&str> {
-        let due = self
-            .walked
-            .is_none_or(|walked| walked.elapsed() >= WALK_EVERY);
+        let due = self.walked.is_none_or(|walked| walked.elapsed() >= WALK_EVERY);
         if due && !self.paths.contains_key(&id) {
             self.walked = Some(Instant::now());
             self.paths.clear();
@@ -54,8 +52,7 @@ impl Cgroups {
             return;
         }
         let below = at.strip_prefix(root).unwrap_or(at);
-        self.paths
-            .insert(found.ino(), format!("/{}", below.display()));
+        self.paths.insert(found.ino(), format!("/{}", below.display()));
         for entry in fs::read_dir(at).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.walk(root, &entry.path());

@@ -124,10 +124,7 @@ impl Ground {
 /// `uname -r`.
 #[must_use]
 pub fn release() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Fails on a kernel before 5.8, which has no ring buffer.

@@ -81,17 +81,12 @@ impl Kernel {
                 }
                 Err(error) => {
                     tracing::debug!("{rung}: {error:?}");
-                    refused.push(Refusal {
-                        rung: rung.state_hook(),
-                        why: explain(&error),
-                    });
+                    refused.push(Refusal { rung: rung.state_hook(), why: explain(&error) });
                 }
             }
         }
-        let reasons: Vec<_> = refused
-            .iter()
-            .map(|r| format!("\n  {}: {}", r.rung, r.why))
-            .collect();
+        let reasons: Vec<_> =
+            refused.iter().map(|r| format!("\n  {}: {}", r.rung, r.why)).collect();
         bail!(
             "no hook for TCP state changes can be used on this kernel ({}):{}",
             release(),
@@ -123,9 +118,7 @@ impl Kernel {
         };
         let mut ebpf = loader.load(OBJECT).context("can't create the maps")?;
         fill_filters(&mut ebpf, filter)?;
-        let counters = ebpf
-            .take_map("COUNTERS")
-            .context("the object has no map COUNTERS")?;
+        let counters = ebpf.take_map("COUNTERS").context("the object has no map COUNTERS")?;
         let counters = PerCpuArray::try_from(counters)?;
         let rings = Rings::take(&mut ebpf)?;
         let logger = options
@@ -150,16 +143,7 @@ impl Kernel {
         };
         let program = program.as_fd().try_clone_to_owned()?;
         let (link, refused) = (Some(link), Vec::new());
-        Ok(Self {
-            rings,
-            counters,
-            logger,
-            link,
-            program,
-            _ebpf: ebpf,
-            rung,
-            refused,
-        })
+        Ok(Self { rings, counters, logger, link, program, _ebpf: ebpf, rung, refused })
     }
 
     /// The rung in use for state changes.
@@ -203,12 +187,8 @@ impl Kernel {
     pub fn missed(&self) -> Result<u64> {
         let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
         let info = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
-        let misses = info
-            .lines()
-            .find_map(|line| line.strip_prefix("recursion_misses:"));
-        Ok(misses
-            .and_then(|number| number.trim().parse().ok())
-            .unwrap_or(0))
+        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+        Ok(misses.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
     }
 
     /// What the kernel side has produced and dropped so far, all CPUs together.
@@ -216,10 +196,7 @@ impl Kernel {
     /// # Errors
     /// The kernel refuses to read the map.
     pub fn counters(&self) -> Result<Counters> {
-        let per_cpu = self
-            .counters
-            .get(&0, 0)
-            .context("can't read the kernel side's counters")?;
+        let per_cpu = self.counters.get(&0, 0).context("can't read the kernel side's counters")?;
         Ok(per_cpu.iter().map(|&raw| transmute!(raw)).fold(
             Counters::default(),
             |sum, cpu: Counters| Counters {
@@ -239,11 +216,7 @@ impl Kernel {
 /// None for a rung that can't be used: that is the answer.
 #[must_use]
 pub fn features(hooks: Hooks) -> Vec<Feature> {
-    let options = Options {
-        ring_size: 64 << 10,
-        hooks,
-        kernel_log: false,
-    };
+    let options = Options { ring_size: 64 << 10, hooks, kernel_log: false };
     let state = match Kernel::attach(&options, &Filter::default()) {
         Ok(kernel) => Feature {
             event: "state",
@@ -255,27 +228,20 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
             event: "state",
             rung: None,
             cost: None,
-            refused: vec![Refusal {
-                rung: "any",
-                why: explain(&error),
-            }],
+            refused: vec![Refusal { rung: "any", why: explain(&error) }],
         },
     };
     vec![state]
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(name)
-        .with_context(|| format!("the object has no program {name}"))
+    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
 }
 
 /// Before Linux 5.11 maps count against `RLIMIT_MEMLOCK`, 64 KiB by default.
 fn lift_memlock() {
     if version(&release()).is_some_and(|version| version < (5, 11)) {
-        let unlimited = Rlimit {
-            current: None,
-            maximum: None,
-        };
+        let unlimited = Rlimit { current: None, maximum: None };
         if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
             tracing::warn!("can't lift RLIMIT_MEMLOCK, maps may not fit: {error}");
         }
@@ -295,12 +261,10 @@ fn refuse_blind_filters(filter: &Filter) -> Result<()> {
 
 /// The kernel's word about a rung, in one line.
 fn explain(error: &anyhow::Error) -> String {
-    let refused = error
-        .chain()
-        .find_map(|cause| match cause.downcast_ref::<ProgramError>() {
-            Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
-            _ => None,
-        });
+    let refused = error.chain().find_map(|cause| match cause.downcast_ref::<ProgramError>() {
+        Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
+        _ => None,
+    });
     match refused {
         Some(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
             "the kernel refuses to load this kind of program (EPERM)".to_owned()
@@ -324,19 +288,9 @@ impl Globals {
     fn new(options: &Options, filter: &Filter) -> Self {
         let some = |list: bool| u8::from(!list);
         let errors = filter.error_bits();
-        let cgroup = filter
-            .cgroup
-            .map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-        let log_level = if options.kernel_log {
-            aya_log::Level::Debug as u8
-        } else {
-            0
-        };
-        let life_buckets = if filter.connects_only() {
-            CONNECTING_BUCKETS
-        } else {
-            LIFE_BUCKETS
-        };
+        let cgroup = filter.cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
+        let log_level = if options.kernel_log { aya_log::Level::Debug as u8 } else { 0 };
+        let life_buckets = if filter.connects_only() { CONNECTING_BUCKETS } else { LIFE_BUCKETS };
         Self {
             life_buckets,
             offsets: Vec::new(),
@@ -398,23 +352,18 @@ fn fill_filters(ebpf: &mut Ebpf, filter: &Filter) -> Result<()> {
     fill(ebpf, "DPORTS", &filter.dports)?;
     fill(ebpf, "NETNS", &filter.netns)?;
     for (name, networks) in [("SRC", &filter.src), ("DST", &filter.dst)] {
-        let map = ebpf
-            .map_mut(name)
-            .ok_or_else(|| anyhow!("the object has no map {name}"))?;
+        let map = ebpf.map_mut(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
         let mut trie = LpmTrie::<_, [u8; 16], u8>::try_from(map)?;
         for network in networks {
             let (prefix, address) = filter::trie_key(network);
-            trie.insert(&Key::new(prefix, address), 1, 0)
-                .with_context(|| too_many(name))?;
+            trie.insert(&Key::new(prefix, address), 1, 0).with_context(|| too_many(name))?;
         }
     }
     Ok(())
 }
 
 fn fill<K: aya::Pod>(ebpf: &mut Ebpf, name: &str, values: &[K]) -> Result<()> {
-    let map = ebpf
-        .map_mut(name)
-        .ok_or_else(|| anyhow!("the object has no map {name}"))?;
+    let map = ebpf.map_mut(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
     let mut map = HashMap::<_, K, u8>::try_from(map)?;
     for value in values {
         map.insert(value, 1, 0).with_context(|| too_many(name))?;
@@ -423,8 +372,5 @@ fn fill<K: aya::Pod>(ebpf: &mut Ebpf, name: &str, values: &[K]) -> Result<()> {
 }
 
 fn too_many(name: &str) -> String {
-    format!(
-        "can't put a filter's value into map {name} (at most {} values)",
-        filter::MAX_VALUES
-    )
+    format!("can't put a filter's value into map {name} (at most {} values)", filter::MAX_VALUES)
 }

@@ -55,16 +55,11 @@ pub fn resolve(text: &str) -> Result<u32> {
 fn inode(path: &Path) -> Result<u32> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("can't open {shown}"))?;
-    let kind = fstatfs(&file)
-        .with_context(|| format!("can't look at {shown}"))?
-        .f_type;
+    let kind = fstatfs(&file).with_context(|| format!("can't look at {shown}"))?.f_type;
     if kind != NSFS_MAGIC {
         bail!("{shown} is not a namespace");
     }
-    let inode = file
-        .metadata()
-        .with_context(|| format!("can't look at {shown}"))?
-        .ino();
+    let inode = file.metadata().with_context(|| format!("can't look at {shown}"))?.ino();
     u32::try_from(inode).with_context(|| format!("{shown} has an inode number beyond 32 bits"))
 }
 
@@ -80,17 +75,11 @@ pub fn find(wanted: u32) -> Option<PathBuf> {
         return Some(own);
     }
     let entries = |directory: &str| {
-        std::fs::read_dir(directory)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
+        std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path())
     };
     let named = NAMED.into_iter().flat_map(entries);
     let processes = entries("/proc").filter(|path| path.join("ns").exists());
-    named
-        .chain(processes.map(|path| path.join("ns/net")))
-        .find(is_it)
+    named.chain(processes.map(|path| path.join("ns/net"))).find(is_it)
 }
 
 /// Runs `work` inside a network namespace, on a thread of its own, so that no other thread's view
@@ -103,17 +92,15 @@ pub fn inside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let path = find(netns).with_context(|| format!("network namespace {netns} is gone"))?;
-    let thread = std::thread::Builder::new()
-        .name("netns".to_owned())
-        .spawn(move || {
-            if path != Path::new("/proc/self/ns/net") {
-                let file =
-                    File::open(&path).with_context(|| format!("can't open {}", path.display()))?;
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                    .with_context(|| format!("can't enter network namespace {netns}"))?;
-            }
-            work()
-        });
+    let thread = std::thread::Builder::new().name("netns".to_owned()).spawn(move || {
+        if path != Path::new("/proc/self/ns/net") {
+            let file =
+                File::open(&path).with_context(|| format!("can't open {}", path.display()))?;
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .with_context(|| format!("can't enter network namespace {netns}"))?;
+        }
+        work()
+    });
     match thread.context("can't start a thread")?.join() {
         Ok(result) => result,
         Err(_) => bail!("reading network namespace {netns} failed unexpectedly"),

@@ -28,12 +28,9 @@ pub fn missing_for_bpf() -> Vec<&'static str> {
     if held.contains(CapabilitySet::SYS_ADMIN) {
         return Vec::new();
     }
-    [
-        (CapabilitySet::BPF, "CAP_BPF"),
-        (CapabilitySet::PERFMON, "CAP_PERFMON"),
-    ]
-    .into_iter()
-    .filter(|&(capability, _)| !held.contains(capability))
-    .map(|(_, name)| name)
-    .collect()
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")]
+        .into_iter()
+        .filter(|&(capability, _)| !held.contains(capability))
+        .map(|(_, name)| name)
+        .collect()
 }

@@ -24,20 +24,11 @@ struct Ring {
 
 impl Ring {
     fn take(ebpf: &mut Ebpf, name: &str) -> Result<Self> {
-        let map = ebpf
-            .take_map(name)
-            .with_context(|| format!("the object has no map {name}"))?;
+        let map = ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))?;
         let map = RingBuf::try_from(map).with_context(|| format!("{name} is no ring"))?;
-        let fd = map
-            .as_fd()
-            .try_clone_to_owned()
-            .context("can't duplicate a descriptor")?;
+        let fd = map.as_fd().try_clone_to_owned().context("can't duplicate a descriptor")?;
         let wakeups = wait_on(fd).with_context(|| format!("can't wait on ring {name}"))?;
-        Ok(Self {
-            map,
-            pending: BytesMut::new(),
-            wakeups,
-        })
+        Ok(Self { map, pending: BytesMut::new(), wakeups })
     }
 
     fn fill(&mut self) {
@@ -192,10 +183,7 @@ mod tests {
     }
 
     fn merged(failures: &[u64], states: &[u64]) -> Vec<u64> {
-        merge(run(failures), run(states))
-            .chunks(RAW_EVENT_SIZE)
-            .map(timestamp)
-            .collect()
+        merge(run(failures), run(states)).chunks(RAW_EVENT_SIZE).map(timestamp).collect()
     }
 
     #[test]

@@ -37,13 +37,7 @@ pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Re
     for family in [AF_INET, AF_INET6] {
         let mut sockid = Sockid::default();
         sockid.set_dport(dport.unwrap_or(0));
-        let header = ReqV2 {
-            family,
-            protocol: IPPROTO_TCP,
-            states,
-            sockid,
-            ..Default::default()
-        };
+        let header = ReqV2 { family, protocol: IPPROTO_TCP, states, sockid, ..Default::default() };
         let request = Request::new().op_tcp_diag_dump(&header);
         let mut replies = netlink
             .request(&request)

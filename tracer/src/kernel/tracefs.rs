@@ -16,24 +16,15 @@ pub const HOW_TO_MOUNT: &str = "mount it with `mount -t tracefs tracefs /sys/ker
 /// # Errors
 /// tracefs is not mounted at either usual place, or this kernel has no such tracepoint (before 4.16).
 pub fn state_tracepoint() -> Result<PathBuf> {
-    let mounted = MOUNTS
-        .iter()
-        .map(PathBuf::from)
-        .find(|mount| mount.join("events").is_dir());
+    let mounted = MOUNTS.iter().map(PathBuf::from).find(|mount| mount.join("events").is_dir());
     let mount = mounted.ok_or_else(|| {
-        anyhow!(
-            "tracefs is not mounted at {} or {}: {HOW_TO_MOUNT}",
-            MOUNTS[0],
-            MOUNTS[1]
-        )
+        anyhow!("tracefs is not mounted at {} or {}: {HOW_TO_MOUNT}", MOUNTS[0], MOUNTS[1])
     })?;
     let directory = mount.join("events/sock/inet_sock_set_state");
     if directory.is_dir() {
         Ok(directory)
     } else {
-        Err(anyhow!(
-            "this kernel has no tracepoint sock:inet_sock_set_state (it came with 4.16)"
-        ))
+        Err(anyhow!("this kernel has no tracepoint sock:inet_sock_set_state (it came with 4.16)"))
     }
 }
 

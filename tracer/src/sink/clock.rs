@@ -16,29 +16,18 @@ impl Clock {
     /// `epoch_ns`: nanoseconds between the Unix epoch and boot. `zone`: for [`Self::time`].
     #[must_use]
     pub fn new(epoch_ns: u64, zone: TimeZone) -> Self {
-        Self {
-            epoch_ns,
-            zone,
-            second: u64::MAX,
-            date: String::new(),
-            time: String::new(),
-        }
+        Self { epoch_ns, zone, second: u64::MAX, date: String::new(), time: String::new() }
     }
 
     fn seek(&mut self, ts_ns: u64) -> u64 {
         let since_epoch = self.epoch_ns.saturating_add(ts_ns);
         let second = since_epoch / 1_000_000_000;
         if second != self.second {
-            let stamp = i64::try_from(second)
-                .ok()
-                .and_then(|s| Timestamp::from_second(s).ok());
+            let stamp = i64::try_from(second).ok().and_then(|s| Timestamp::from_second(s).ok());
             let stamp = stamp.unwrap_or(Timestamp::MAX);
             self.second = second;
             self.date = stamp.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-            self.time = stamp
-                .to_zoned(self.zone.clone())
-                .strftime("%H:%M:%S")
-                .to_string();
+            self.time = stamp.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
         }
         since_epoch % 1_000_000_000
     }
@@ -64,10 +53,7 @@ mod tests {
     fn dates() {
         let mut clock = Clock::new(1_700_000_000_000_000_000, TimeZone::UTC);
         assert_eq!(clock.rfc3339(5), "2023-11-14T22:13:20.000000005Z");
-        assert_eq!(
-            clock.rfc3339(1_000_000_000),
-            "2023-11-14T22:13:21.000000000Z"
-        );
+        assert_eq!(clock.rfc3339(1_000_000_000), "2023-11-14T22:13:21.000000000Z");
         assert_eq!(clock.time(1_500), "22:13:20.000001");
         assert_eq!(clock.rfc3339(u64::MAX).len(), 30);
     }

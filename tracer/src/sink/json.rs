@@ -81,10 +81,7 @@ impl Trace {
     /// `clock` dates the events.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            cgroups: Cgroups::default(),
-        }
+        Self { clock, cgroups: Cgroups::default() }
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
@@ -156,10 +153,7 @@ struct CountLine<'a> {
     by: Vec<CountRow<'a>>,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde passes a reference"
-)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }

@@ -51,14 +51,9 @@ impl Output {
             // The other side may be gone.
             let _ = finished.send(result);
         };
-        let thread = std::thread::Builder::new()
-            .name("output".to_owned())
-            .spawn(write);
+        let thread = std::thread::Builder::new().name("output".to_owned()).spawn(write);
         thread.context("can't start a thread for standard output")?;
-        Ok(Self {
-            blocks: Some(blocks),
-            done,
-        })
+        Ok(Self { blocks: Some(blocks), done })
     }
 
     /// Hands over what is in `buffer`, and empties it. Waits while the reader is behind. Cancelled,

@@ -76,23 +76,12 @@ fn span(ns: u64) -> String {
 fn told(loss: &Loss) -> Vec<String> {
     let dropped = loss.states + loss.failures;
     let kinds = [
-        (
-            dropped,
-            "events lost: the ring was full; raise --ring-size or filter more",
-        ),
-        (
-            loss.missed,
-            "events lost: the kernel skipped the program, which it was just running",
-        ),
-        (
-            loss.owners,
-            "sockets have no owner shown: there was no room to store it",
-        ),
+        (dropped, "events lost: the ring was full; raise --ring-size or filter more"),
+        (loss.missed, "events lost: the kernel skipped the program, which it was just running"),
+        (loss.owners, "sockets have no owner shown: there was no room to store it"),
     ];
     let happened = kinds.into_iter().filter(|&(count, _)| count > 0);
-    happened
-        .map(|(count, what)| format!("{} {what}", thousands(count)))
-        .collect()
+    happened.map(|(count, what)| format!("{} {what}", thousands(count))).collect()
 }
 
 /// `trace --format text`
@@ -107,11 +96,7 @@ impl Trace {
     /// `clock` dates the events; `colour`: paint failures.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self {
-            clock,
-            paint: Paint(colour),
-            header: true,
-        }
+        Self { clock, paint: Paint(colour), header: true }
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
@@ -142,8 +127,7 @@ impl Trace {
                 None => format!("  {reason}"),
             };
         }
-        self.paint
-            .line(if failure.is_some() { RED } else { "" }, &line, out);
+        self.paint.line(if failure.is_some() { RED } else { "" }, &line, out);
     }
 
     fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
@@ -206,19 +190,11 @@ impl Count {
     /// `clock` dates the first and last failure of a row; `colour`: paint.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self {
-            clock,
-            paint: Paint(colour),
-        }
+        Self { clock, paint: Paint(colour) }
     }
 
     fn cells(&mut self, (key, row): (&FailureKey, &FailureRow)) -> [String; 9] {
-        let mut pids: Vec<_> = row
-            .pids
-            .iter()
-            .take(SHOWN_PIDS)
-            .map(u32::to_string)
-            .collect();
+        let mut pids: Vec<_> = row.pids.iter().take(SHOWN_PIDS).map(u32::to_string).collect();
         if row.pids.len() > SHOWN_PIDS {
             pids.push(format!("+{}", row.pids.len() - SHOWN_PIDS));
         }
@@ -229,21 +205,10 @@ impl Count {
             key.error.map_or_else(unknown, |error| error.to_string()),
             key.reason.map_or_else(unknown, |reason| reason.to_string()),
             key.comm.map_or_else(unknown, |comm| comm.to_string()),
-            if pids.is_empty() {
-                unknown()
-            } else {
-                pids.join(",")
-            },
-            if key.sport.is_some() {
-                endpoint(key.src, key.sport)
-            } else {
-                key.src.to_string()
-            },
-            key.dst
-                .map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
-            row.ports.map_or_else(unknown, |ports| {
-                format!("{} of {}", ports.used, ports.usable)
-            }),
+            if pids.is_empty() { unknown() } else { pids.join(",") },
+            if key.sport.is_some() { endpoint(key.src, key.sport) } else { key.src.to_string() },
+            key.dst.map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
+            row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
             format!(
                 "{} - {}",
                 time(&mut self.clock, row.first_ns),
@@ -253,27 +218,11 @@ impl Count {
     }
 }
 
-const COUNT_TITLES: [&str; 9] = [
-    "COUNT",
-    "ERROR",
-    "REASON",
-    "COMM",
-    "PIDS",
-    "FROM",
-    "UPSTREAM",
-    "PORTS USED",
-    "WHEN",
-];
+const COUNT_TITLES: [&str; 9] =
+    ["COUNT", "ERROR", "REASON", "COMM", "PIDS", "FROM", "UPSTREAM", "PORTS USED", "WHEN"];
 
 impl Sink for Count {
-    fn event(&mut self, event: &Event, _change: &Change, out: &mut Vec<u8>) {
-        if let Event::Lost(loss) = event {
-            let at = self.clock.time(loss.ts_ns);
-            for line in told(loss) {
-                self.paint.line(YELLOW, &format!("{at} {line}"), out);
-            }
-        }
-    }
+    fn event(&mut self, _event: &Event, _change: &Change, _out: &mut Vec<u8>) {}
 
     fn totals(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
         let rows = table.rows();
@@ -282,10 +231,7 @@ impl Sink for Count {
             let body: Vec<_> = rows.into_iter().map(|row| self.cells(row)).collect();
             let widths: Vec<usize> = (0..titles.len())
                 .map(|column| {
-                    let cells = body
-                        .iter()
-                        .chain([&titles])
-                        .map(|row| row[column].chars().count());
+                    let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
                     cells.max().unwrap_or(0)
                 })
                 .collect();
@@ -293,6 +239,16 @@ impl Sink for Count {
             for row in &body {
                 self.paint.line("", &align(row, &widths), out);
             }
+        }
+        if table.unlisted() > 0 {
+            let line = format!(
+                "{} failures are in the total only: too many rows",
+                thousands(table.unlisted())
+            );
+            self.paint.line(YELLOW, &line, out);
+        }
+        for line in told(&table.loss()) {
+            self.paint.line(YELLOW, &line, out);
         }
         let or_more = if table.lost() > 0 { " or more" } else { "" };
         let total = format!(
@@ -302,18 +258,7 @@ impl Sink for Count {
             thousands(table.lost()),
             thousands(totals.produced),
         );
-        self.paint
-            .line(if table.failures() > 0 { RED } else { "" }, &total, out);
-        if table.unlisted() > 0 {
-            let line = format!(
-                "{} of them in no row: too many rows",
-                thousands(table.unlisted())
-            );
-            self.paint.line(YELLOW, &line, out);
-        }
-        for line in told(&table.loss()) {
-            self.paint.line(YELLOW, &line, out);
-        }
+        self.paint.line(if table.failures() > 0 { RED } else { "" }, &total, out);
     }
 }
 
@@ -368,10 +313,7 @@ mod tests {
 
     #[test]
     fn endpoints() {
-        assert_eq!(
-            endpoint("10.0.0.1".parse().unwrap(), Some(80)),
-            "10.0.0.1:80"
-        );
+        assert_eq!(endpoint("10.0.0.1".parse().unwrap(), Some(80)), "10.0.0.1:80");
         assert_eq!(endpoint("fd00::1".parse().unwrap(), None), "[fd00::1]:-");
     }
 }

@@ -20,6 +20,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("filters::tracepoint", &traced, || filters(Rung::Tracepoint)),
         Test::new("filters::pid_and_comm", &needs, pid_and_comm),
         Test::new("filters::cgroup", &needs, cgroup),
+        Test::new("names::hostile", &needs, hostile_name),
+        Test::new("ports::reserved", &needs, reserved_ports),
     ]
 }
 
@@ -171,4 +173,49 @@ impl Drop for Cgroups {
             }
         }
     }
+}
+
+/// A process whose name is a terminal command: it reaches neither the terminal nor breaks JSON.
+fn hostile_name() -> Result<()> {
+    let link = Link::new()?;
+    let path = link.near.path();
+    let run_hostile = || -> Result<()> {
+        let script = "printf '\\033[2J\\xff\"<b>' > /proc/$$/comm; exec 3<>/dev/tcp/10.77.0.2/9101";
+        let mut command = link.near.command("bash");
+        let end =
+            socklife_tests::process::Process::start(command.args(["-c", script]))?.finish()?;
+        ensure!(end.stderr.contains("refused"), "it should be refused: {}", end.stderr);
+        Ok(())
+    };
+    for arguments in [&["trace"][..], &["count", "--error=all"], &["trace", "--format=json"]] {
+        let socklife = Socklife::start(&[arguments, &["--netns", &path]].concat())?;
+        run_hostile()?;
+        let end = socklife.interrupt()?;
+        ensure!(end.stdout.contains("[2J"), "its name is not shown: {}", end.stdout);
+        let raw = end.stdout.chars().any(|c| c.is_control() && c != '\n');
+        ensure!(!raw && !end.stdout.contains('\u{fffd}'), "raw bytes: {:?}", end.stdout);
+        if arguments.contains(&"--format=json") {
+            let shown = &lines(&end.stdout)?[0]["comm"];
+            ensure!(shown == "\\u{1b}[2J\\xff\"<b>", "shown as {shown}");
+        }
+    }
+    Ok(())
+}
+
+/// Usable ports leave out the reserved ones, also when their list is long.
+fn reserved_ports() -> Result<()> {
+    let link = Link::new()?;
+    link.near.sysctl("net.ipv4.ip_local_port_range", "40000 40063")?;
+    let reserved: Vec<String> = (0..21).map(|index| (40_001 + 2 * index).to_string()).collect();
+    link.near.sysctl("net.ipv4.ip_local_reserved_ports", &reserved.join(","))?;
+    let _held = link.far.serve("hold", &["10.77.0.2:9001".parse()?])?;
+    let path = link.near.path();
+    let count = Socklife::start(&["count", "--format=json", "--netns", &path])?;
+    let made = link.near.fail(&["exhaust", "--to", "10.77.0.2:9001", "--count", "20000"])?;
+    ensure!(made["outcomes"]["ok"] == 43, "connects that found a port: {made}");
+    let counted = socklife_tests::socklife::last_line(&count.interrupt()?.stdout)?;
+    ensure!(counted["total"] == 20_000, "{counted}");
+    ensure!(counted["by"][0]["ports_usable"] == 43, "usable: {counted}");
+    ensure!(counted["by"][0]["ports_used"] == 43, "used: {counted}");
+    Ok(())
 }

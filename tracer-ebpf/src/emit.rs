@@ -15,9 +15,29 @@ use crate::{
 /// This CPU's counters.
 #[inline(always)]
 pub(crate) fn counters() -> Option<&'static mut Counters> {
-    // SAFETY: one slot for each CPU, and tracing programs don't nest on the same slot's fields: a
-    // torn count would need a transition inside a transition on one CPU.
+    // SAFETY: one slot for each CPU, plain integers.
     COUNTERS.get_ptr_mut(0).map(|slot| unsafe { &mut *slot })
+}
+
+/// Adds in one instruction: before Linux 6.1 a softirq may interrupt the program and run it for another
+/// socket's transition on the same CPU.
+#[cfg(target_arch = "bpf")]
+#[inline(always)]
+pub(crate) fn add(counter: &mut u64, number: u64) {
+    // SAFETY: an aligned 64-bit word of a map's value; the instruction changes that word only.
+    unsafe {
+        core::arch::asm!(
+            "lock *(u64 *)({counter} + 0) += {number}",
+            counter = in(reg) core::ptr::from_mut(counter),
+            number = in(reg) number,
+        );
+    }
+}
+
+/// The same for the host, whose compiler only checks these sources.
+#[cfg(not(target_arch = "bpf"))]
+pub(crate) fn add(counter: &mut u64, number: u64) {
+    *counter += number;
 }
 
 /// Writes one record into its ring. Nobody is woken for it: the reader comes by on a timer, and is
@@ -28,14 +48,14 @@ pub(crate) fn emit(failure: bool, write: impl FnOnce(&mut RawEvent)) -> bool {
         return false;
     };
     if failure {
-        counters.failure_produced += 1;
+        add(&mut counters.failure_produced, 1);
         let sent = submit(&RING_FAILURE, write);
-        counters.failure_dropped += u64::from(!sent);
+        add(&mut counters.failure_dropped, u64::from(!sent));
         sent
     } else {
-        counters.state_produced += 1;
+        add(&mut counters.state_produced, 1);
         let sent = submit(&RING_STATE, write);
-        counters.state_dropped += u64::from(!sent);
+        add(&mut counters.state_dropped, u64::from(!sent));
         sent
     }
 }

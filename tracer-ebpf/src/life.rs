@@ -216,7 +216,7 @@ impl Life {
     pub(crate) fn begin_passive<S: Sock>(&mut self, sock: S, now: u64) {
         clear(self);
         self.flags = flag::PASSIVE;
-        // The cookie that it carries is still its listener's (`inet_csk_clone_lock`).
+        // The cookie that it carries may still be its listener's (`inet_csk_clone_lock`).
         self.cookie = if sock.cookie().is_some() { 0 } else { made_cookie(sock, now) };
     }
 

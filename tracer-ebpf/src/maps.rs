@@ -1,7 +1,7 @@
 //! Every map, its bound, and what happens when it is full.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use tracer_ebpf::{COMM_LEN, Counters, RawEvent};
@@ -27,10 +27,10 @@ pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "LIVES")]
 pub(crate) static LIVES: Array<Bucket, 16_384> = Array::new();
 
-/// The same for the plain tracepoint's program, which kernels before 5.12 load too. Full: the least
-/// recently used entry goes, and its owner becomes unknown.
+/// The same for the plain tracepoint's program, which kernels before 5.12 load too. Full: the owner stays
+/// unknown, and that is counted.
 #[btf_map(name = "LIVES_BY_ADDR")]
-pub(crate) static LIVES_BY_ADDR: LruHashMap<u64, Life, 65_536> = LruHashMap::new();
+pub(crate) static LIVES_BY_ADDR: HashMap<u64, Life, 65_536> = HashMap::new();
 
 /// How many values one filter takes.
 pub(crate) const FILTER_ENTRIES: usize = 1024;

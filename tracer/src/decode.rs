@@ -119,7 +119,7 @@ mod tests {
     #[test]
     #[expect(clippy::type_complexity, reason = "a table of cases")]
     fn each_way_to_fail_has_its_reason() {
-        let cases: [(fn(&mut RawEvent), Reason, Option<u16>); 13] = [
+        let cases: [(fn(&mut RawEvent), Reason, Option<u16>); 14] = [
             (|r| r.sport = 0, Reason::PortRangeExhausted, Some(99)),
             (|r| r.flags = flag::PORT_HELD, Reason::TupleCollision, Some(99)),
             (|r| (r.error, r.flags) = (111, flag::SENT), Reason::Refused, Some(111)),
@@ -129,6 +129,8 @@ mod tests {
             (|r| (r.old, r.error) = (state::ESTABLISHED, 104), Reason::Reset, Some(104)),
             (|r| (r.old, r.error) = (state::CLOSE_WAIT, 32), Reason::Reset, Some(32)),
             (|r| (r.old, r.error) = (state::ESTABLISHED, 110), Reason::TimedOut, Some(110)),
+            // The application had closed it before: nobody sees the error.
+            (|r| (r.old, r.error, r.shutdown) = (state::LAST_ACK, 104, 3), Reason::Reset, None),
             (|r| (r.shutdown, r.flags) = (3, flag::SENT), Reason::Abandoned, None),
             // Disconnected, or shut down, while connecting: nothing is shut at that moment.
             (|r| r.flags = flag::SENT | flag::PORT_HELD, Reason::Abandoned, None),

@@ -105,21 +105,27 @@ impl Comm {
 
 impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for chunk in self.bytes().utf8_chunks() {
-            for character in chunk.valid().chars() {
-                if is_inert(character) {
-                    f.write_char(character)?;
-                } else {
-                    write!(f, "{}", character.escape_unicode())?;
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
+        f.pad(&visible(self.bytes()))
+    }
+}
+
+/// A foreign name with everything made visible that a terminal could take for a command.
+#[must_use]
+pub fn visible(name: &[u8]) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if is_inert(character) {
+                text.push(character);
+            } else {
+                text.extend(character.escape_unicode());
             }
         }
-        Ok(())
+        for byte in chunk.invalid() {
+            text += &format!("\\x{byte:02x}");
+        }
     }
+    text
 }
 
 /// Whether a character of a foreign name can be printed as it is: not a control character, and not
@@ -128,7 +134,7 @@ fn is_inert(character: char) -> bool {
     !character.is_control()
         && character != '\\'
         && !matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// An errno, named as the C library names it.
@@ -227,6 +233,18 @@ pub struct StateChange {
     pub sent: bool,
     /// This host is the server of the connection.
     pub passive: bool,
+}
+
+impl StateChange {
+    /// Whether the application had given the socket up, and the kernel only finished its end.
+    #[must_use]
+    pub fn is_orphan(&self) -> bool {
+        let closing = matches!(
+            self.old.number(),
+            state::FIN_WAIT1 | state::FIN_WAIT2 | state::CLOSING | state::LAST_ACK
+        );
+        self.shut_down && closing
+    }
 }
 
 /// Events that were produced and did not reach userspace.

@@ -13,6 +13,9 @@ use crate::{
     table::Selection,
 };
 
+/// Id of the root cgroup (`kernfs_create_root` numbers from 1).
+const ROOT_CGROUP: u64 = 1;
+
 /// Most values of one filter (`FILTER_ENTRIES` on the kernel side).
 pub const MAX_VALUES: usize = 1024;
 
@@ -55,11 +58,18 @@ pub struct Cgroup {
 }
 
 impl Filter {
-    /// Whether all that is wanted are failures of `connect()` that have no errno or
-    /// `ECONNREFUSED`, so that sockets need not be followed after they are established.
+    /// Whether an event is wanted or not by who owns its socket.
+    #[must_use]
+    pub fn by_owner(&self) -> bool {
+        !self.pids.is_empty() || !self.comms.is_empty() || self.cgroup.is_some()
+    }
+
+    /// Whether all that is wanted are failures inside `connect()`, so that sockets need not be followed
+    /// after they are established. `EADDRNOTAVAIL` alone is sure to be one: even `ECONNREFUSED` comes
+    /// later too, where an ICMP error was kept (`tcp_v4_err`, `tcp_write_err`).
     #[must_use]
     pub fn connects_only(&self) -> bool {
-        let early = BTreeSet::from([Errno::EADDRNOTAVAIL, Errno::ECONNREFUSED]);
+        let early = BTreeSet::from([Errno::EADDRNOTAVAIL]);
         match &self.errors {
             Some(Selection::Errors(errors)) => self.failures && errors.is_subset(&early),
             _ => false,
@@ -89,7 +99,7 @@ impl Filter {
         if self.states.is_empty() {
             return u32::MAX;
         }
-        self.states.iter().map(|state| 1 << state.number()).sum()
+        self.states.iter().fold(0, |bits, state| bits | (1 << state.number()))
     }
 }
 
@@ -158,6 +168,15 @@ pub fn resolve_netns(text: &str) -> Result<u32> {
 pub fn resolve_cgroup(path: &Path) -> Result<Cgroup> {
     let root = cgroup::mount_point()
         .context("--cgroup: no cgroup2 hierarchy is mounted here (mount -t cgroup2)")?;
+    // A container may see a part of the hierarchy only; depths count from the real root.
+    let top = root.metadata().with_context(|| format!("can't read {}", root.display()))?.ino();
+    if top != ROOT_CGROUP {
+        bail!(
+            "--cgroup: {} is not the root of the hierarchy but what a cgroup namespace shows of it; run \
+             socklife outside of that namespace, or filter by --pid or --comm",
+            root.display()
+        );
+    }
     let full = if path.starts_with(&root) {
         path.to_owned()
     } else {
@@ -220,7 +239,8 @@ mod tests {
 
     #[test]
     fn states_become_bits() {
-        let filter = Filter { states: vec![State::CLOSE, State::SYN_SENT], ..Filter::default() };
+        let states = vec![State::CLOSE, State::SYN_SENT, State::CLOSE];
+        let filter = Filter { states, ..Filter::default() };
         assert_eq!(filter.state_bits(), (1 << 7) | (1 << 2));
         assert_eq!(Filter::default().state_bits(), u32::MAX);
     }

@@ -1,11 +1,11 @@
 //! Parse, run, exit code.
 
 use std::{
-    io::{IsTerminal, stdout},
+    io::{IsTerminal, Write, stderr, stdout},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
@@ -34,10 +34,15 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("socklife: {error:#}");
+            say(&format!("socklife: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line on standard error; nobody may be there to read it.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 /// -v: our own debug messages; -vv: the kernel side's too; -vvv: everybody's.
@@ -76,7 +81,7 @@ fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
     let table = Table::new(Selection::All);
     let (table, totals) =
         to_the_end(&args.run, verbose, &args.filter.resolve()?, table, sink.as_mut(), None)?;
-    eprintln!("{}", text::trace_summary(&table, &totals));
+    say(&text::trace_summary(&table, &totals));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -95,8 +100,13 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
     let sampler = Some(PortSampler::default());
     let (table, _) =
         to_the_end(&args.run, verbose, &filter, Table::new(wanted), sink.as_mut(), sampler)?;
-    let above = args.fail_over.is_some_and(|most| table.failures() > most);
-    Ok(if above { ExitCode::from(ABOVE) } else { ExitCode::SUCCESS })
+    match args.fail_over {
+        Some(most) if table.failures() > most => Ok(ExitCode::from(ABOVE)),
+        Some(most) if table.is_incomplete() => {
+            bail!("--fail-over {most}: events were lost, so the count may be above it")
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn to_the_end(

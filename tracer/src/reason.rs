@@ -14,7 +14,7 @@ pub enum Reason {
     PortRangeExhausted,
     /// The local port came from `bind()`, and its 4-tuple was taken: `EADDRNOTAVAIL`.
     TupleCollision,
-    /// The peer answered with a reset: `ECONNREFUSED`.
+    /// The peer, or a firewall on the way, refused: `ECONNREFUSED`.
     Refused,
     /// No answer in time: `ETIMEDOUT`.
     TimedOut,
@@ -93,7 +93,9 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
     };
     if sk_err != 0 {
         let reason = Some(by_errno(sk_err));
-        return Some(Failure { reason, error: Some(Errno(sk_err)) });
+        // The application had closed the socket before: nobody sees this error.
+        let error = (!change.is_orphan()).then_some(Errno(sk_err));
+        return Some(Failure { reason, error });
     }
     if !connecting {
         return None;

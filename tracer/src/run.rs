@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::{Interval, interval_at, sleep_until},
+    time::{Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::{
@@ -86,11 +86,10 @@ impl<'a> Run<'a> {
     pub async fn drive(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
         let mut stop = Stop::listen()?;
         let deadline = schedule.duration.map(|duration| self.started + duration);
-        let mut ticks =
-            schedule.interval.map(|every| interval_at((self.started + every).into(), every));
+        let mut ticks = schedule.interval.map(|every| ticker(self.started, every));
         loop {
+            // In no order of preference: none of them may keep the others from their turn.
             tokio::select! {
-                biased;
                 () = stop.asked() => break,
                 () = until(deadline) => break,
                 () = tick(&mut ticks) => self.totals()?,
@@ -106,10 +105,8 @@ impl<'a> Run<'a> {
         self.source.stop();
         while let Some(batch) = self.source.rest()? {
             self.fold(&batch);
-            tokio::select! {
-                biased;
-                sent = output.send(&mut self.buffer) => if sent == Sent::ReaderGone { break },
-                () = stop.asked() => break,
+            if output.send_while_read(&mut self.buffer).await != Sent::Yes {
+                break;
             }
         }
         if let Some(sampler) = &mut self.sampler {
@@ -157,6 +154,13 @@ impl<'a> Run<'a> {
         let duration_s = self.started.elapsed().as_secs_f64();
         Ok(Totals { duration_s, produced: self.source.produced()? })
     }
+}
+
+/// Ticks that a slow reader delays, and does not pile up.
+fn ticker(started: Instant, every: Duration) -> Interval {
+    let mut ticks = interval_at((started + every).into(), every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 async fn until(deadline: Option<Instant>) {

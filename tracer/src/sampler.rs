@@ -45,11 +45,8 @@ impl PortSampler {
     }
 
     fn start(&mut self, table: &Table) {
-        let exhausted = |key: &FailureKey| key.reason == Some(Reason::PortRangeExhausted);
         let failing: Vec<FailureKey> = table
-            .rows()
-            .into_iter()
-            .filter(|(key, row)| exhausted(key) && row.last_ns > self.since_ns)
+            .failing(Reason::PortRangeExhausted, self.since_ns)
             .map(|(key, _)| key.clone())
             .take(MAX_ROWS)
             .collect();

@@ -33,6 +33,8 @@ pub struct Live {
     reported: Counters,
     missed: u64,
     taken: u64,
+    /// The last batch did not empty the rings.
+    more: bool,
 }
 
 impl Live {
@@ -41,7 +43,7 @@ impl Live {
     pub fn new(kernel: Kernel) -> Self {
         let mut timer = interval(DRAIN_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { kernel, timer, reported: Counters::default(), missed: 0, taken: 0 }
+        Self { kernel, timer, reported: Counters::default(), missed: 0, taken: 0, more: false }
     }
 
     /// Waits for the next batch, which may be empty. Safe to cancel: nothing is taken before it is
@@ -50,11 +52,14 @@ impl Live {
     /// # Errors
     /// The kernel side's counters can't be read.
     pub async fn next(&mut self) -> Result<Batch> {
-        tokio::select! {
-            _ = self.timer.tick() => {}
-            () = self.kernel.filling_up() => {}
+        if !self.more {
+            tokio::select! {
+                _ = self.timer.tick() => {}
+                () = self.kernel.filling_up() => {}
+            }
         }
-        let records = self.kernel.drain();
+        let (records, more) = self.kernel.drain();
+        self.more = more;
         self.batch(records)
     }
 

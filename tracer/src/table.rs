@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     ceilings::ephemeral_ports::PortUse,
-    event::{Comm, Errno, Event, Loss, StateChange},
+    event::{Comm, Errno, Event, Loss, State, StateChange},
     reason::{Failure, Reason, classify},
 };
 
@@ -52,7 +52,8 @@ pub struct FailureKey {
     pub sport: Option<u16>,
     /// The upstream's address; `None` where this host is the server.
     pub dst: Option<IpAddr>,
-    /// The upstream's port; `None` where this host is the server.
+    /// The upstream's port; `None` where this host is the server, or may be: the socket existed before,
+    /// and one of the two ports is a client's.
     pub dport: Option<u16>,
     /// Network namespace.
     pub netns: Option<u32>,
@@ -60,15 +61,17 @@ pub struct FailureKey {
 
 impl FailureKey {
     fn of(change: &StateChange, failure: Failure) -> Self {
-        let upstream = !change.passive;
+        // Which side this host is on is known of sockets whose beginning was seen.
+        let client = change.old == State::SYN_SENT || change.owner.is_some();
+        let server = change.passive;
         Self {
             error: failure.error,
             reason: failure.reason,
             comm: change.owner.map(|owner| owner.comm),
             src: change.src,
-            sport: change.sport.filter(|_| !upstream),
-            dst: upstream.then_some(change.dst),
-            dport: upstream.then_some(change.dport),
+            sport: change.sport.filter(|_| server),
+            dst: (!server).then_some(change.dst),
+            dport: (client && !server).then_some(change.dport),
             netns: change.netns,
         }
     }
@@ -85,7 +88,7 @@ pub struct FailureRow {
     pub first_ns: u64,
     /// Time of the last, nanoseconds since boot.
     pub last_ns: u64,
-    /// Local ports toward this upstream, measured while it failed.
+    /// Local ports toward this upstream, measured while it failed: the sample with most in use.
     pub ports: Option<PortUse>,
 }
 
@@ -181,7 +184,8 @@ impl Table {
     /// Notes the ports in use toward a row's upstream.
     pub fn note_ports(&mut self, key: &FailureKey, ports: PortUse) {
         if let Some(row) = self.rows.get_mut(key) {
-            row.ports = Some(ports);
+            let more = row.ports.is_none_or(|before| ports.used >= before.used);
+            row.ports = if more { Some(ports) } else { row.ports };
         }
     }
 
@@ -191,6 +195,25 @@ impl Table {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by(|(a, x), (b, y)| y.count.cmp(&x.count).then_with(|| a.cmp(b)));
         rows
+    }
+
+    /// The rows of a reason that failed after a time, in no order.
+    pub fn failing(
+        &self,
+        reason: Reason,
+        since_ns: u64,
+    ) -> impl Iterator<Item = (&FailureKey, &FailureRow)> {
+        let wanted = move |key: &FailureKey, row: &FailureRow| {
+            key.reason == Some(reason) && row.last_ns > since_ns
+        };
+        self.rows.iter().filter(move |&(key, row)| wanted(key, row))
+    }
+
+    /// Whether the totals are lower bounds: events were lost, or left out by a filter on owners that
+    /// were not known for want of room.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.lost() + self.lost.owners > 0
     }
 
     /// Failures by reason.
@@ -235,7 +258,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::event::{Known, Owner, State};
+    use crate::event::{Known, Owner};
 
     fn refused(pid: u32, ts_ns: u64, dport: u16) -> Event {
         Event::State(StateChange {
@@ -301,12 +324,28 @@ mod tests {
         for client in [50_000, 50_001, 50_002] {
             let mut event = refused(1, 1, client);
             let Event::State(change) = &mut event else { unreachable!() };
+            (change.old, change.owner) = (State::ESTABLISHED, None);
             (change.passive, change.sport, change.sk_err) = (true, Some(443), Some(104));
             table.apply(&event);
         }
         let rows = table.rows();
         assert_eq!(rows.len(), 1);
         assert_eq!((rows[0].0.sport, rows[0].0.dport, rows[0].1.count), (Some(443), None, 3));
+    }
+
+    #[test]
+    fn of_an_older_socket_neither_port_is_listed() {
+        let mut table = Table::new(Selection::All);
+        for client in [50_000, 50_001] {
+            let mut event = refused(1, 1, client);
+            let Event::State(change) = &mut event else { unreachable!() };
+            (change.old, change.owner, change.sk_err) = (State::ESTABLISHED, None, Some(104));
+            table.apply(&event);
+        }
+        let rows = table.rows();
+        assert_eq!((rows.len(), rows[0].1.count), (1, 2));
+        assert_eq!((rows[0].0.sport, rows[0].0.dport), (None, None));
+        assert!(rows[0].0.dst.is_some());
     }
 
     #[test]

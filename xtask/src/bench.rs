@@ -76,6 +76,8 @@ const SUBJECTS: &[Subject] = &[
 #[derive(Clone, Copy, Default)]
 struct Measure {
     seconds: f64,
+    /// To the churn without a tracer just before.
+    ratio: f64,
     /// Kernel time of one run of the program, in nanoseconds.
     kernel_ns: Option<f64>,
     lost: Option<u64>,
@@ -90,9 +92,13 @@ pub(crate) fn run_all(connections: u64, rounds: usize) -> Result<()> {
     let mut measures = vec![Vec::new(); subjects.len()];
     for round in 1..=rounds.max(1) {
         println!("round {round} of {rounds}");
-        plain.push(Measure { seconds: churn(connections)?, ..Measure::default() });
         for (subject, measures) in subjects.iter().zip(&mut measures) {
-            measures.push(under(subject, connections)?);
+            // Each beside one of its own without a tracer: the machine's pace changes by the minute.
+            let base = churn(connections)?;
+            plain.push(base);
+            let mut measure = under(subject, connections)?;
+            measure.ratio = measure.seconds / base;
+            measures.push(measure);
         }
     }
     let report = report(connections, rounds, &plain, &subjects, &measures)?;
@@ -157,13 +163,16 @@ fn under(subject: &Subject, connections: u64) -> Result<Measure> {
         .with_context(|| format!("can't start {}", subject.name))?;
     let mut running = Running(child);
     wait_until_attached(&mut running, subject)?;
-    let stats = if subject.kernel_name.is_empty() {
-        None
-    } else {
-        Some(sys::enable_stats(sys::Stats::RunTime))
-    };
     let seconds = churn(connections)?;
-    let kernel_ns = stats.and_then(|_stats| kernel_ns(subject.kernel_name));
+    let kernel_ns = match subject.kernel_name {
+        "" => None,
+        name => {
+            // Apart from the measurement: the account itself costs time.
+            let _stats = sys::enable_stats(sys::Stats::RunTime)?;
+            churn(connections / 4)?;
+            kernel_ns(name)
+        }
+    };
     run(Command::new("kill").args(["-INT", &running.0.id().to_string()]))?;
     let deadline = Instant::now() + Duration::from_mins(1);
     while running.0.try_wait()?.is_none() {
@@ -172,7 +181,7 @@ fn under(subject: &Subject, connections: u64) -> Result<Measure> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(Measure { seconds, kernel_ns, lost: lost(&file, &log) })
+    Ok(Measure { seconds, ratio: 0.0, kernel_ns, lost: lost(&file, &log) })
 }
 
 /// A tracer is attached when its process holds an eBPF link or a perf event.
@@ -228,11 +237,11 @@ fn seconds(measures: &[Measure]) -> Vec<f64> {
 fn report(
     connections: u64,
     rounds: usize,
-    plain: &[Measure],
+    plain: &[f64],
     subjects: &[&Subject],
     measures: &[Vec<Measure>],
 ) -> Result<String> {
-    let base = median(seconds(plain));
+    let base = median(plain.to_vec());
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = connections as f64 / base;
     let spread = |values: &[f64]| {
@@ -243,8 +252,9 @@ fn report(
     let mut text = format!(
         "# Benchmarks\n\n\
          Made by `cargo xtask bench`. One client thread connects and closes with a reset, to 64 loopback\n\
-         addresses, and one acceptor that never sleeps does the same: {connections} connections a measurement, \n\
-         {events} state changes. {rounds} rounds, in each round every row once; medians count.\n\n\
+         addresses, and one acceptor that never sleeps does the same: {connections} connections a measurement,\n\
+         {events} state changes. {rounds} rounds; in each, every row once, right after the same churn without a tracer:\n\
+         the slowdown is the median of these pairs' ratios.\n\n\
          - date: {date}\n- kernel: {kernel}\n- processor: {cpu}, {cores} cores (both are busy with the churn itself)\n\
          - untraced: {rate:.0} connections/s, {base:.2} s ({spread})\n\n\
          | under | slowdown | budget | seconds (range) | events lost | kernel ns per run of the program |\n\
@@ -254,7 +264,7 @@ fn report(
         kernel = capture(Command::new("uname").arg("-r"))?,
         cpu = processor(),
         cores = std::thread::available_parallelism()?,
-        spread = spread(&seconds(plain)),
+        spread = spread(plain),
     );
     for (subject, measures) in subjects.iter().zip(measures) {
         let times = seconds(measures);
@@ -265,7 +275,7 @@ fn report(
         text += &format!(
             "| `{}` | {:.2}x | {budget} | {time:.2} ({}) | {} | {} |\n",
             subject.name,
-            time / base,
+            median(measures.iter().map(|measure| measure.ratio).collect()),
             spread(&times),
             lost.map_or_else(|| "not said".to_owned(), |lost| lost.to_string()),
             if kernel.is_nan() { "-".to_owned() } else { format!("{kernel:.0}") },

@@ -84,7 +84,7 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
         life.since_ns = now;
     } else if begins || born {
         if let Some(counters) = emit::counters() {
-            counters.owner_dropped += 1;
+            emit::add(&mut counters.owner_dropped, 1);
         }
         debug!(ctx, "no room for the owner of a socket");
     }
@@ -96,12 +96,12 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
         if failure { filter::error_wanted(error) } else { off::FILTER_FAILURES.load() == 0 };
     if wanted && filter::wanted(sock, &tuple, life, new) {
         let sent = emit::emit(failure, |event| {
-            write(event, sock, &tuple, life, begins, born);
             event.ts_ns = now;
             event.age_ns = age_ns;
             event.error = error;
             event.old = old;
             event.new = new;
+            write(event, sock, &tuple, life, begins, born);
             if failure {
                 event.flags |= flag::FAILURE;
             }
@@ -160,8 +160,9 @@ fn write<S: Sock>(
         (true, 0) => 0,
         (true, _) => flag::SENT,
     };
-    // A newborn's is not its own yet.
-    event.cookie = if born { 0 } else { sock.cookie().unwrap_or(0) };
+    // Before Linux 6.15 a newborn still carries its listener's addresses and cookie
+    // (`inet_csk_clone_lock` set its own after the state).
+    event.cookie = if born && tuple.dport == 0 { 0 } else { sock.cookie().unwrap_or(0) };
     if let Some(life) = life {
         // SAFETY: valid for the run of the program.
         let life = unsafe { &*life };
@@ -176,6 +177,10 @@ fn write<S: Sock>(
             event.flags |= flag::COOKIE_MADE;
         }
     } else {
+        // What is held on the way to CLOSE was held by `bind()`: other ports are put back before.
+        if event.new == state::CLOSE && sock.num() != 0 {
+            event.flags |= flag::PORT_HELD;
+        }
         event.owner = owner::UNKNOWN;
         event.tgid = 0;
         event.pid = 0;

@@ -3,7 +3,7 @@
 //! A connect needs a port that is unique for its (local address, remote address, remote port), so
 //! the same port serves many upstreams, and a figure for the whole host would mean nothing.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, ops::RangeInclusive};
+use std::{collections::BTreeSet, fs::File, io::Read, net::IpAddr, ops::RangeInclusive};
 
 use anyhow::{Context, Result};
 use tracer_ebpf::state;
@@ -31,7 +31,7 @@ pub fn measure(netns: u32, src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortU
 fn measure_here(src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
     let read = |name: &str| {
         let path = format!("/proc/sys/net/ipv4/{name}");
-        fs::read_to_string(&path).with_context(|| format!("can't read {path}"))
+        read_at_once(&path).with_context(|| format!("can't read {path}"))
     };
     let range = parse_range(&read("ip_local_port_range")?).context("ip_local_port_range")?;
     let mut blocked = parse_list(&read("ip_local_reserved_ports")?);
@@ -51,6 +51,15 @@ fn measure_here(src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
     let used = used.iter().filter(|&port| range.contains(port)).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(PortUse { used: count(used), usable: count(range.len().saturating_sub(blocked)) })
+}
+
+/// A sysctl in one `read()`: a list that is read in pieces ends after the first of them
+/// (`proc_do_large_bitmap` in `kernel/sysctl.c`).
+fn read_at_once(path: &str) -> std::io::Result<String> {
+    // 65,536 ports of up to five digits and a comma each.
+    let mut buffer = vec![0; 400 << 10];
+    let length = File::open(path)?.read(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// Two numbers: first and last port.

@@ -3,10 +3,12 @@
 use std::{
     collections::HashMap,
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use crate::event::visible;
 
 /// How often, at most, the hierarchy is walked for an id that is not known yet.
 const WALK_EVERY: Duration = Duration::from_secs(1);
@@ -52,7 +54,7 @@ impl Cgroups {
             return;
         }
         let below = at.strip_prefix(root).unwrap_or(at);
-        self.paths.insert(found.ino(), format!("/{}", below.display()));
+        self.paths.insert(found.ino(), format!("/{}", visible(below.as_os_str().as_bytes())));
         for entry in fs::read_dir(at).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 self.walk(root, &entry.path());

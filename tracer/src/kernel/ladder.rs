@@ -26,6 +26,27 @@ impl Rung {
         }
     }
 
+    /// What this rung can't do on a kernel.
+    #[must_use]
+    pub fn notes(self, kernel: &str, btf: bool) -> Vec<String> {
+        let mut notes = Vec::new();
+        let before = |release| version(kernel).is_some_and(|version| version < release);
+        if self == Self::Tracepoint {
+            notes.push("no kernel cookie of the socket".to_owned());
+            if !btf {
+                notes.push(
+                    "no errno and no network namespace: of failures only port-range-exhausted is told"
+                        .to_owned(),
+                );
+            }
+            notes.push(format!(
+                "it is skipped while another eBPF program runs on the same CPU; {}",
+                if before((6, 7)) { "this kernel does not count that" } else { "counted as lost" },
+            ));
+        }
+        notes
+    }
+
     /// What an event costs on this rung.
     #[must_use]
     pub fn cost(self) -> &'static str {
@@ -81,6 +102,8 @@ pub struct Feature {
     /// What it costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<&'static str>,
+    /// What this rung can't do on this kernel.
+    pub notes: Vec<String>,
     /// The better rungs, and why each is not in use.
     pub refused: Vec<Refusal>,
 }
@@ -160,5 +183,13 @@ mod tests {
         assert_eq!(version("7.2+deb14-amd64"), Some((7, 2)));
         assert_eq!(version("linux"), None);
         assert!(version("5.4.0") < Some((5, 8)));
+    }
+
+    #[test]
+    fn what_can_not_be_counted_is_said() {
+        assert!(Rung::BtfTracepoint.notes("6.1.0", true).is_empty());
+        let notes = |kernel| Rung::Tracepoint.notes(kernel, false).concat();
+        assert!(notes("6.1.0").contains("does not count"));
+        assert!(notes("6.18.0").contains("counted as lost"));
     }
 }

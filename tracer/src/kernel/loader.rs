@@ -157,8 +157,8 @@ impl Kernel {
         self.rings.filling_up().await;
     }
 
-    /// Takes what happened up to now.
-    pub fn drain(&mut self) -> Bytes {
+    /// Takes what happened up to a moment ago, in the order of time, and whether there is more.
+    pub fn drain(&mut self) -> (Bytes, bool) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -178,9 +178,10 @@ impl Kernel {
         self.rings.drain_rest()
     }
 
-    /// How often the program was not run because the same CPU was in the middle of it already: a
-    /// softirq that came while it ran for a task's own transition. The kernel counts these (Linux
-    /// 5.12 and later, `recursion_misses`); each is a state change that nobody saw.
+    /// How often the kernel skipped the program: since Linux 6.1 when the same CPU was in the middle of
+    /// it already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), the
+    /// plain tracepoint's also while another eBPF program ran (`trace_call_bpf`, counted since 6.7). Each
+    /// is a state change that nobody saw.
     ///
     /// # Errors
     /// The program's descriptor can't be asked.
@@ -222,12 +223,14 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
             event: "state",
             rung: Some(kernel.rung.state_hook()),
             cost: Some(kernel.rung.cost()),
+            notes: kernel.rung.notes(&release(), Btf::of_this_kernel().is_ok()),
             refused: kernel.refused,
         },
         Err(error) => Feature {
             event: "state",
             rung: None,
             cost: None,
+            notes: Vec::new(),
             refused: vec![Refusal { rung: "any", why: explain(&error) }],
         },
     };

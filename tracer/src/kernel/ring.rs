@@ -13,12 +13,18 @@ use tokio::io::{Interest, unix::AsyncFd};
 use tracer_ebpf::RAW_EVENT_SIZE;
 
 /// Most records taken from one ring at a time: bounds the memory and the latency of a batch.
-const MAX_RECORDS: usize = 65_536;
+const MAX_RECORDS: usize = 16_384;
 
-/// One ring, and what was taken from it that is not yet due.
+/// How long a record may be on its way into its ring after its time was taken: a program that is
+/// interrupted between the two holds up its ring. What is younger waits for the next batch.
+const SETTLE_NS: u64 = 2_000_000;
+
+/// One record as the kernel side wrote it.
+type Record = [u8; RAW_EVENT_SIZE];
+
+/// One ring.
 struct Ring {
     map: RingBuf<MapData>,
-    pending: BytesMut,
     wakeups: AsyncFd<OwnedFd>,
 }
 
@@ -28,29 +34,21 @@ impl Ring {
         let map = RingBuf::try_from(map).with_context(|| format!("{name} is no ring"))?;
         let fd = map.as_fd().try_clone_to_owned().context("can't duplicate a descriptor")?;
         let wakeups = wait_on(fd).with_context(|| format!("can't wait on ring {name}"))?;
-        Ok(Self { map, pending: BytesMut::new(), wakeups })
+        Ok(Self { map, wakeups })
     }
 
-    fn fill(&mut self) {
-        let room = MAX_RECORDS.saturating_sub(self.pending.len() / RAW_EVENT_SIZE);
-        for _ in 0..room {
-            let Some(item) = self.map.next() else { break };
-            self.pending.extend_from_slice(&item);
-        }
-    }
-
-    /// Bytes of the pending records before the first one that is not yet due at `until`.
-    fn due(&self, until: u64) -> usize {
-        let late = |record: &[u8]| timestamp(record) > until;
-        // Only the last few can be late, so look from the end.
-        let mut end = self.pending.len();
-        for record in self.pending.rchunks_exact(RAW_EVENT_SIZE) {
-            if !late(record) {
-                break;
+    /// Appends what the ring holds; gives the time of the last record if there may be more.
+    fn fill(&mut self, pending: &mut Vec<Record>) -> Option<u64> {
+        for taken in 1..=MAX_RECORDS {
+            let item = self.map.next()?;
+            // The kernel side writes whole records only.
+            let record = Record::try_from(&item[..]).ok()?;
+            pending.push(record);
+            if taken == MAX_RECORDS {
+                return Some(timestamp(&record));
             }
-            end -= RAW_EVENT_SIZE;
         }
-        end
+        None
     }
 
     async fn woken(&self) {
@@ -68,7 +66,7 @@ fn wait_on(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
 }
 
 /// `ts_ns` of a whole record.
-fn timestamp(record: &[u8]) -> u64 {
+fn timestamp(record: &Record) -> u64 {
     let at = std::mem::offset_of!(tracer_ebpf::RawEvent, ts_ns);
     record[at..at + 8].try_into().map_or(0, u64::from_le_bytes)
 }
@@ -77,6 +75,8 @@ fn timestamp(record: &[u8]) -> u64 {
 pub struct Rings {
     failures: Ring,
     states: Ring,
+    /// Taken from the rings, and not yet due.
+    pending: Vec<Record>,
 }
 
 impl Rings {
@@ -88,6 +88,7 @@ impl Rings {
         Ok(Self {
             failures: Ring::take(ebpf, "RING_FAILURE")?,
             states: Ring::take(ebpf, "RING_STATE")?,
+            pending: Vec::new(),
         })
     }
 
@@ -99,55 +100,38 @@ impl Rings {
         }
     }
 
-    /// Takes what happened up to now, in the order of time. What is younger stays for the next
-    /// call: an event can be in one ring while an older one still makes its way into the other.
-    pub fn drain(&mut self) -> Bytes {
-        self.drain_until(boot_time_ns())
+    /// Takes what happened up to a moment ago, in the order of time, and whether there is more.
+    pub fn drain(&mut self) -> (Bytes, bool) {
+        self.drain_until(boot_time_ns().saturating_sub(SETTLE_NS))
     }
 
     /// Takes all that is there, after the programs are gone.
     pub fn drain_rest(&mut self) -> Bytes {
-        self.drain_until(u64::MAX)
+        self.drain_until(u64::MAX).0
     }
 
-    fn drain_until(&mut self, until: u64) -> Bytes {
-        self.failures.fill();
-        self.states.fill();
-        let failures_full = self.failures.pending.len() >= MAX_RECORDS * RAW_EVENT_SIZE;
-        let states_full = self.states.pending.len() >= MAX_RECORDS * RAW_EVENT_SIZE;
+    fn drain_until(&mut self, mut until: u64) -> (Bytes, bool) {
+        let rings = [&mut self.failures, &mut self.states];
+        let mut more = false;
         // A ring that was not emptied limits what is due of the other.
-        let mut until = until;
-        for (full, ring) in [(failures_full, &self.failures), (states_full, &self.states)] {
-            if full && let Some(last) = ring.pending.rchunks_exact(RAW_EVENT_SIZE).next() {
-                until = until.min(timestamp(last));
-            }
+        for last in rings.into_iter().filter_map(|ring| ring.fill(&mut self.pending)) {
+            until = until.min(last);
+            more = true;
         }
-        let failures_due = self.failures.due(until);
-        let failures = self.failures.pending.split_to(failures_due);
-        let states_due = self.states.due(until);
-        let states = self.states.pending.split_to(states_due);
-        merge(failures, states)
+        (take_due(&mut self.pending, until), more)
     }
 }
 
-/// Merges two runs of records, each in order.
-fn merge(failures: BytesMut, states: BytesMut) -> Bytes {
-    if failures.is_empty() {
-        return states.freeze();
+/// Takes the records up to a time out of `pending`, in the order of time.
+fn take_due(pending: &mut Vec<Record>, until: u64) -> Bytes {
+    // Each ring is in order but for neighbours that two CPUs wrote at once: a few runs to merge.
+    pending.sort_by_key(timestamp);
+    let due = pending.partition_point(|record| timestamp(record) <= until);
+    let mut batch = BytesMut::with_capacity(due * RAW_EVENT_SIZE);
+    for record in pending.drain(..due) {
+        batch.extend_from_slice(&record);
     }
-    if states.is_empty() {
-        return failures.freeze();
-    }
-    let mut merged = BytesMut::with_capacity(failures.len() + states.len());
-    let mut failures = failures.chunks(RAW_EVENT_SIZE).peekable();
-    for state in states.chunks(RAW_EVENT_SIZE) {
-        while let Some(failure) = failures.next_if(|f| timestamp(f) < timestamp(state)) {
-            merged.extend_from_slice(failure);
-        }
-        merged.extend_from_slice(state);
-    }
-    failures.for_each(|failure| merged.extend_from_slice(failure));
-    merged.freeze()
+    batch.freeze()
 }
 
 /// Nanoseconds since boot, suspended time included: the clock of the records.
@@ -172,25 +156,26 @@ fn nanoseconds(clock: ClockId) -> u64 {
 mod tests {
     use super::*;
 
-    fn run(times: &[u64]) -> BytesMut {
-        let mut run = BytesMut::new();
-        for time in times {
+    fn records(times: &[u64]) -> Vec<Record> {
+        let record = |time: &u64| {
             let mut record = [0; RAW_EVENT_SIZE];
             record[8..16].copy_from_slice(&time.to_le_bytes());
-            run.extend_from_slice(&record);
-        }
-        run
+            record
+        };
+        times.iter().map(record).collect()
     }
 
-    fn merged(failures: &[u64], states: &[u64]) -> Vec<u64> {
-        merge(run(failures), run(states)).chunks(RAW_EVENT_SIZE).map(timestamp).collect()
+    fn times(batch: &[u8]) -> Vec<u64> {
+        batch.chunks(RAW_EVENT_SIZE).map(|r| timestamp(r.try_into().unwrap())).collect()
     }
 
     #[test]
-    fn two_runs_become_one_in_order() {
-        assert_eq!(merged(&[2, 5, 9], &[1, 3, 4, 8]), [1, 2, 3, 4, 5, 8, 9]);
-        assert_eq!(merged(&[], &[1, 2]), [1, 2]);
-        assert_eq!(merged(&[1, 2], &[]), [1, 2]);
-        assert_eq!(merged(&[], &[]), [0; 0]);
+    fn what_is_due_comes_in_order_and_the_rest_stays() {
+        let mut pending = records(&[2, 5, 9, 1, 3, 4, 8]);
+        assert_eq!(times(&take_due(&mut pending, 5)), [1, 2, 3, 4, 5]);
+        pending.extend(records(&[6, 10]));
+        assert_eq!(times(&take_due(&mut pending, 9)), [6, 8, 9]);
+        assert_eq!(times(&take_due(&mut pending, u64::MAX)), [10]);
+        assert!(take_due(&mut pending, u64::MAX).is_empty());
     }
 }

@@ -27,7 +27,7 @@ impl Clock {
             let stamp = stamp.unwrap_or(Timestamp::MAX);
             self.second = second;
             self.date = stamp.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-            self.time = stamp.to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+            self.time = stamp.to_zoned(self.zone.clone()).strftime("%m-%d %H:%M:%S").to_string();
         }
         since_epoch % 1_000_000_000
     }
@@ -41,7 +41,13 @@ impl Clock {
     /// Time of day in the zone, with microseconds.
     pub fn time(&mut self, ts_ns: u64) -> String {
         let nanos = self.seek(ts_ns);
-        format!("{}.{:06}", self.time, nanos / 1000)
+        format!("{}.{:06}", &self.time[6..], nanos / 1000)
+    }
+
+    /// Month, day and time of day in the zone, whole seconds.
+    pub fn day_and_time(&mut self, ts_ns: u64) -> String {
+        self.seek(ts_ns);
+        self.time.clone()
     }
 }
 
@@ -55,6 +61,7 @@ mod tests {
         assert_eq!(clock.rfc3339(5), "2023-11-14T22:13:20.000000005Z");
         assert_eq!(clock.rfc3339(1_000_000_000), "2023-11-14T22:13:21.000000000Z");
         assert_eq!(clock.time(1_500), "22:13:20.000001");
+        assert_eq!(clock.day_and_time(1_500), "11-14 22:13:20");
         assert_eq!(clock.rfc3339(u64::MAX).len(), 30);
     }
 }

@@ -3,6 +3,10 @@
 
 use std::{
     io::{self, ErrorKind, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -10,9 +14,11 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::{mpsc, oneshot};
 
 /// Blocks on their way to standard output.
-const IN_FLIGHT: usize = 16;
-/// How long the last block may take.
+const IN_FLIGHT: usize = 4;
+/// How long the reader may take nothing at the end of a run.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// Bytes written at a time: what the reader takes shows as progress.
+const PIECE: usize = 64 << 10;
 
 /// What became of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +27,8 @@ pub enum Sent {
     Yes,
     /// Nobody reads any more: time to end.
     ReaderGone,
+    /// The reader is there and takes nothing; the buffer is as it was.
+    Stalled,
 }
 
 /// The way to standard output.
@@ -28,6 +36,7 @@ pub enum Sent {
 pub struct Output {
     blocks: Option<mpsc::Sender<Vec<u8>>>,
     done: oneshot::Receiver<io::Result<()>>,
+    written: Arc<AtomicU64>,
 }
 
 impl Output {
@@ -38,11 +47,18 @@ impl Output {
     pub fn stdout() -> Result<Self> {
         let (blocks, mut inbox) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
         let (finished, done) = oneshot::channel();
+        let written = Arc::new(AtomicU64::new(0));
+        let progress = Arc::clone(&written);
         let write = move || {
             let mut stdout = io::stdout().lock();
             let mut result = Ok(());
             while let Some(block) = inbox.blocking_recv() {
-                result = stdout.write_all(&block).and_then(|()| stdout.flush());
+                result = block.chunks(PIECE).try_for_each(|piece| {
+                    stdout.write_all(piece)?;
+                    progress.fetch_add(piece.len() as u64, Relaxed);
+                    Ok(())
+                });
+                result = result.and_then(|()| stdout.flush());
                 if result.is_err() {
                     break;
                 }
@@ -53,7 +69,7 @@ impl Output {
         };
         let thread = std::thread::Builder::new().name("output".to_owned()).spawn(write);
         thread.context("can't start a thread for standard output")?;
-        Ok(Self { blocks: Some(blocks), done })
+        Ok(Self { blocks: Some(blocks), done, written })
     }
 
     /// Hands over what is in `buffer`, and empties it. Waits while the reader is behind. Cancelled,
@@ -74,24 +90,42 @@ impl Output {
         }
     }
 
+    /// The same at the end of a run, when no signal is heard any more: gives a reader up that takes
+    /// nothing for some seconds.
+    pub async fn send_while_read(&self, buffer: &mut Vec<u8>) -> Sent {
+        while_read(&self.written, self.send(buffer)).await.unwrap_or(Sent::Stalled)
+    }
+
     /// Hands over the last block and waits until all is written.
     ///
     /// # Errors
     /// Writing failed for another reason than that nobody reads, or the reader stands still.
     pub async fn finish(mut self, mut buffer: Vec<u8>) -> Result<()> {
+        let written = Arc::clone(&self.written);
         let last = async {
             self.send(&mut buffer).await;
             self.blocks = None;
             (&mut self.done).await
         };
-        match tokio::time::timeout(LAST_WORDS, last).await {
-            Err(_) => {
-                bail!("standard output is blocked: its reader takes nothing; the end is lost")
-            }
-            Ok(Ok(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
+        match while_read(&written, last).await {
+            None => bail!("standard output is blocked: its reader takes nothing; the end is lost"),
+            Some(Ok(Err(error))) if error.kind() != ErrorKind::BrokenPipe => {
                 Err(error).context("can't write to standard output")
             }
-            Ok(_) => Ok(()),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// Waits for `work` as long as the reader takes something now and then; `None`: it doesn't.
+async fn while_read<T>(written: &AtomicU64, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    loop {
+        let before = written.load(Relaxed);
+        match tokio::time::timeout(LAST_WORDS, &mut work).await {
+            Ok(done) => return Some(done),
+            Err(_) if written.load(Relaxed) == before => return None,
+            Err(_) => {}
         }
     }
 }

@@ -193,14 +193,24 @@ impl Count {
         Self { clock, paint: Paint(colour) }
     }
 
-    fn cells(&mut self, (key, row): (&FailureKey, &FailureRow)) -> [String; 9] {
+    /// When: with the day where it isn't one and the same.
+    fn when(&mut self, row: &FailureRow) -> String {
+        let first = self.clock.day_and_time(row.first_ns);
+        let last = self.clock.day_and_time(row.last_ns);
+        if first[..5] == last[..5] {
+            format!("{} - {}", &first[6..], &last[6..])
+        } else {
+            format!("{first} - {last}")
+        }
+    }
+
+    fn cells(&mut self, (key, row): (&FailureKey, &FailureRow), netns: bool) -> Vec<String> {
         let mut pids: Vec<_> = row.pids.iter().take(SHOWN_PIDS).map(u32::to_string).collect();
         if row.pids.len() > SHOWN_PIDS {
             pids.push(format!("+{}", row.pids.len() - SHOWN_PIDS));
         }
         let unknown = || "-".to_owned();
-        let time = |clock: &mut Clock, ns| clock.time(ns)[..8].to_owned();
-        [
+        let mut cells = vec![
             thousands(row.count),
             key.error.map_or_else(unknown, |error| error.to_string()),
             key.reason.map_or_else(unknown, |reason| reason.to_string()),
@@ -209,12 +219,12 @@ impl Count {
             if key.sport.is_some() { endpoint(key.src, key.sport) } else { key.src.to_string() },
             key.dst.map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
             row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
-            format!(
-                "{} - {}",
-                time(&mut self.clock, row.first_ns),
-                time(&mut self.clock, row.last_ns)
-            ),
-        ]
+            self.when(row),
+        ];
+        if netns {
+            cells.insert(5, key.netns.map_or_else(unknown, |netns| netns.to_string()));
+        }
+        cells
     }
 }
 
@@ -226,15 +236,19 @@ impl Sink for Count {
 
     fn totals(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
         let rows = table.rows();
-        if !rows.is_empty() {
-            let titles = COUNT_TITLES.map(str::to_owned);
-            let body: Vec<_> = rows.into_iter().map(|row| self.cells(row)).collect();
-            let widths: Vec<usize> = (0..titles.len())
-                .map(|column| {
-                    let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
-                    cells.max().unwrap_or(0)
-                })
-                .collect();
+        if let Some((first, _)) = rows.first() {
+            // Alike rows of two containers differ in the namespace only.
+            let netns = rows.iter().any(|(key, _)| key.netns != first.netns);
+            let mut titles = COUNT_TITLES.map(str::to_owned).to_vec();
+            if netns {
+                titles.insert(5, "NETNS".to_owned());
+            }
+            let body: Vec<_> = rows.into_iter().map(|row| self.cells(row, netns)).collect();
+            let width = |column: usize| {
+                let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
+                cells.max().unwrap_or(0)
+            };
+            let widths: Vec<usize> = (0..titles.len()).map(width).collect();
             self.paint.line(BOLD, &align(&titles, &widths), out);
             for row in &body {
                 self.paint.line("", &align(row, &widths), out);
@@ -250,12 +264,13 @@ impl Sink for Count {
         for line in told(&table.loss()) {
             self.paint.line(YELLOW, &line, out);
         }
-        let or_more = if table.lost() > 0 { " or more" } else { "" };
+        let or_more = if table.is_incomplete() { " or more" } else { "" };
         let total = format!(
-            "total {}{or_more} in {:.1} s, {} lost ({} produced)",
+            "total {}{or_more} in {:.1} s: {} lost ({} events seen of {} produced)",
             thousands(table.failures()),
             totals.duration_s,
             thousands(table.lost()),
+            thousands(table.seen()),
             thousands(totals.produced),
         );
         self.paint.line(if table.failures() > 0 { RED } else { "" }, &total, out);
@@ -263,7 +278,7 @@ impl Sink for Count {
 }
 
 /// The first column to the right, the others to the left.
-fn align(cells: &[String; 9], widths: &[usize]) -> String {
+fn align(cells: &[String], widths: &[usize]) -> String {
     let mut line = format!("{:>width$}", cells[0], width = widths[0]);
     for (cell, width) in cells.iter().zip(widths).skip(1) {
         line += &format!("  {cell:<width$}");
@@ -287,6 +302,9 @@ pub fn features(ground: &Ground, features: &[Feature], out: &mut impl Write) {
         text += &format!("\n{}\n  rung      {rung}\n", feature.event);
         if let Some(cost) = feature.cost {
             text += &format!("  cost      {cost}\n");
+        }
+        for note in &feature.notes {
+            text += &format!("  note      {note}\n");
         }
         for refusal in &feature.refused {
             text += &format!("  not used  {}: {}\n", refusal.rung, refusal.why);

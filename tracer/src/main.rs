@@ -125,7 +125,10 @@ fn to_the_end(
         let options =
             Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
         let kernel = Kernel::attach(&options, filter)?;
-        tracing::info!("state changes come from {}", kernel.rung());
+        tracing::debug!("state changes come from {}", kernel.rung());
+        if stderr().is_terminal() && args.duration.is_none() {
+            say(&format!("watching ({}); Ctrl-C ends and prints totals", kernel.rung()));
+        }
         let schedule = Schedule { duration: args.duration, interval: args.interval };
         let run = Run::new(Live::new(kernel), table, sink, sampler);
         run.drive(schedule, Output::stdout()?).await

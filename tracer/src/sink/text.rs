@@ -90,19 +90,25 @@ pub struct Trace {
     clock: Clock,
     paint: Paint,
     header: bool,
+    /// Of the two columns with addresses: as wide as the longest so far.
+    width: usize,
 }
 
 impl Trace {
     /// `clock` dates the events; `colour`: paint failures.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self { clock, paint: Paint(colour), header: true }
+        Self { clock, paint: Paint(colour), header: true, width: 21 }
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
+        let local = endpoint(change.src, change.sport);
+        let remote = endpoint(change.dst, Some(change.dport));
+        self.width = self.width.max(local.len()).max(remote.len());
+        let width = self.width;
         if std::mem::take(&mut self.header) {
             let titles = format!(
-                "{:<15} {:>7} {:<15} {:<21} {:<21} {:<10} {:<10} {:>8}  FAILURE",
+                "{:<15} {:>7} {:<15} {:<width$} {:<width$} {:<10} {:<10} {:>8}  FAILURE",
                 "TIME", "PID", "COMM", "LOCAL", "REMOTE", "OLD", "NEW", "AGE"
             );
             self.paint.line(BOLD, &titles, out);
@@ -112,10 +118,8 @@ impl Trace {
             None => ("-".to_owned(), "-".to_owned()),
         };
         let mut line = format!(
-            "{} {pid:>7} {comm:<15} {:<21} {:<21} {:<10} {:<10} {:>8}",
+            "{} {pid:>7} {comm:<15} {local:<width$} {remote:<width$} {:<10} {:<10} {:>8}",
             self.clock.time(change.ts_ns),
-            endpoint(change.src, change.sport),
-            endpoint(change.dst, Some(change.dport)),
             change.old,
             change.new,
             change.age_ns.map_or_else(|| "-".to_owned(), span),

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use socklife_tests::{
+    net::Link,
     process::{Finished, Process},
-    socklife::socklife,
+    socklife::{Socklife, socklife},
     socklife_binary,
 };
 
@@ -15,10 +16,16 @@ pub(crate) fn tests() -> Vec<Test> {
     vec![
         Test::new("errors::usage", &[], usage),
         Test::new("errors::what_is_not_there", &[], what_is_not_there),
-        Test::new("errors::not_enough_privilege", &[Need::Namespaces], not_enough_privilege),
+        Test::new(
+            "errors::not_enough_privilege",
+            &[Need::Bpf, Need::Namespaces],
+            not_enough_privilege,
+        ),
         Test::new("errors::no_tracefs", &[Need::Bpf, Need::Tracefs], no_tracefs),
         Test::new("errors::no_type_information", &[Need::Bpf, Need::Tracefs], no_type_information),
         Test::new("errors::features", &[], features),
+        Test::new("errors::best_hook_is_in_use", &[Need::Bpf], best_hook_is_in_use),
+        Test::new("errors::kernel_log", &[Need::Bpf, Need::Namespaces], kernel_log),
     ]
 }
 
@@ -135,5 +142,29 @@ fn features() -> Result<()> {
     let features: serde_json::Value = serde_json::from_str(&end.stdout)?;
     ensure!(features["events"][0]["event"] == "state", "{features}");
     ensure!(features["host"]["kernel"].is_string(), "{features}");
+    Ok(())
+}
+
+/// A kernel with type information takes the BTF-typed program, unless it permits none of that kind.
+fn best_hook_is_in_use() -> Result<()> {
+    let features: serde_json::Value =
+        serde_json::from_str(&socklife(&["features", "--format=json"])?.stdout)?;
+    let state = &features["events"][0];
+    let not_permitted = state["refused"][0]["why"].as_str().is_some_and(|w| w.contains("(EPERM)"));
+    let best = state["rung"] == "tp_btf/inet_sock_set_state";
+    ensure!(best || features["host"]["btf"] != "yes" || not_permitted, "{features}");
+    Ok(())
+}
+
+/// The kernel side's own messages come with -vv, and only then.
+fn kernel_log() -> Result<()> {
+    let link = Link::new()?;
+    let path = link.near.path();
+    for (verbose, expected) in [("-vv", true), ("-v", false)] {
+        let tracing = Socklife::start(&[verbose, "trace", "--failures", "--netns", &path])?;
+        link.near.fail(&["plain", "--to", "10.77.0.2:9101"])?;
+        let end = tracing.interrupt()?;
+        ensure!(end.stderr.contains("sk_err 111") == expected, "{verbose}: {}", end.stderr);
+    }
     Ok(())
 }

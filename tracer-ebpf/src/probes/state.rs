@@ -95,7 +95,8 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
     let wanted =
         if failure { filter::error_wanted(error) } else { off::FILTER_FAILURES.load() == 0 };
     if wanted && filter::wanted(sock, &tuple, life, new) {
-        let sent = emit::emit(failure, |event| {
+        debug!(ctx, "state {} -> {} sk_err {}", old, new, error);
+        emit::emit(failure, |event| {
             event.ts_ns = now;
             event.age_ns = age_ns;
             event.error = error;
@@ -106,7 +107,6 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
                 event.flags |= flag::FAILURE;
             }
         });
-        debug!(ctx, "state {} -> {} sk_err {} in ring {}", old, new, error, u8::from(sent));
     }
     let done = off::TRACK_ALL.load() == 0 && old == state::SYN_SENT;
     if done || new == state::CLOSE {

@@ -149,6 +149,12 @@ pub struct Counters {
     pub failure_dropped: u64,
     /// Sockets whose owner could not be stored (no memory, or the map was full).
     pub owner_dropped: u64,
+    /// Transitions that the kernel skipped the first program for, and the second one took.
+    pub rescued: u64,
+    /// 1 while the first program runs on this CPU.
+    pub busy: u64,
+    /// 1 when the kernel lets the first program interrupt itself: it skips nothing.
+    pub reentrant: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 40);
+const _: () = assert!(size_of::<Counters>() == 64);

@@ -16,7 +16,7 @@ use socklife::{
         loader::{self, Kernel, Options},
         ring::boot_epoch_ns,
     },
-    run::{Run, Schedule},
+    run::{Run, Schedule, Stop},
     sampler::PortSampler,
     sink::{Sink, Totals, clock::Clock, json, output::Output, text},
     source::Live,
@@ -124,6 +124,7 @@ fn to_the_end(
     runtime.block_on(async {
         let options =
             Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
+        let stop = Stop::listen()?;
         let kernel = Kernel::attach(&options, filter)?;
         tracing::debug!("state changes come from {}", kernel.rung());
         if stderr().is_terminal() && args.duration.is_none() {
@@ -131,7 +132,7 @@ fn to_the_end(
         }
         let schedule = Schedule { duration: args.duration, interval: args.interval };
         let run = Run::new(Live::new(kernel), table, sink, sampler);
-        run.drive(schedule, Output::stdout()?).await
+        run.drive(schedule, stop, Output::stdout()?).await
     })
 }
 

@@ -29,15 +29,20 @@ pub struct Schedule {
     pub interval: Option<Duration>,
 }
 
-/// Ctrl-C, SIGTERM and hang-up.
-struct Stop {
+/// Ctrl-C, SIGTERM and hang-up. Listened to before the programs are attached, so that none comes too
+/// early.
+pub struct Stop {
     interrupt: Signal,
     terminate: Signal,
     hang_up: Signal,
 }
 
 impl Stop {
-    fn listen() -> Result<Self> {
+    /// Starts listening.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn listen() -> Result<Self> {
         let listen = |kind| signal(kind).context("can't listen for signals");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
@@ -83,8 +88,12 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The kernel side or the output fails.
-    pub async fn drive(mut self, schedule: Schedule, output: Output) -> Result<(Table, Totals)> {
-        let mut stop = Stop::listen()?;
+    pub async fn drive(
+        mut self,
+        schedule: Schedule,
+        mut stop: Stop,
+        output: Output,
+    ) -> Result<(Table, Totals)> {
         let deadline = schedule.duration.map(|duration| self.started + duration);
         let mut ticks = schedule.interval.map(|every| ticker(self.started, every));
         loop {

@@ -114,6 +114,7 @@ impl Live {
     fn loss(&mut self) -> Result<Option<Loss>> {
         let (now, missed) = (self.kernel.counters()?, self.kernel.missed()?);
         let before = std::mem::replace(&mut self.reported, now);
+        let missed = missed.max(self.missed);
         let missed_before = std::mem::replace(&mut self.missed, missed);
         let loss = Loss {
             ts_ns: boot_time_ns(),

@@ -19,9 +19,40 @@ use crate::{
 };
 
 /// First rung: the BTF-typed tracepoint.
+///
+/// Since Linux 6.1 the kernel skips a program that is running on this CPU already (`__bpf_trace_run`):
+/// here, for a transition in a softirq that came while it ran for a task's own. The second program
+/// takes these.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
+    let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
+    if passes_by(old, new) {
+        return 0;
+    }
+    let Some(counters) = emit::counters() else { return 0 };
+    if counters.busy != 0 {
+        counters.reentrant = 1;
+    }
+    emit::add(&mut counters.busy, 1);
+    if let Some(sock) = TrustedSock::new(&ctx) {
+        transition(&ctx, sock, old, new);
+    }
+    emit::add(&mut counters.busy, u64::MAX);
+    0
+}
+
+/// Takes what the kernel skipped the first program for: it is in the middle of another transition on
+/// this CPU. What is skipped in the few instructions before and after that is the kernel's count of
+/// skipped runs less this program's.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
+pub(crate) fn state_tp_btf_2(ctx: BtfTracePointContext) -> i32 {
+    let Some(counters) = emit::counters() else { return 0 };
+    if counters.busy == 0 || counters.reentrant != 0 {
+        return 0;
+    }
+    emit::add(&mut counters.rescued, 1);
     let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
     if passes_by(old, new) {
         return 0;

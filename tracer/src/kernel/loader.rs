@@ -128,10 +128,21 @@ impl Kernel {
             .context("aya-log")?;
         let (link, program): (Box<dyn Any>, _) = match rung {
             Rung::BtfTracepoint => {
-                let program: &mut BtfTracePoint = program(&mut ebpf, "state_tp_btf")?.try_into()?;
-                program.load("inet_sock_set_state", &aya::Btf::from_sys_fs()?)?;
-                let id = program.attach()?;
-                (Box::new(program.take_link(id)?), program.fd()?.try_clone()?)
+                let btf = aya::Btf::from_sys_fs()?;
+                // The second takes what the kernel skips the first for. Both are loaded before one
+                // is attached, so that they begin together.
+                for name in ["state_tp_btf", "state_tp_btf_2"] {
+                    let program: &mut BtfTracePoint = program(&mut ebpf, name)?.try_into()?;
+                    program.load("inet_sock_set_state", &btf)?;
+                }
+                let mut attach = |name| -> Result<_> {
+                    let program: &mut BtfTracePoint = program(&mut ebpf, name)?.try_into()?;
+                    let id = program.attach()?;
+                    Ok((program.take_link(id)?, program.fd()?.try_clone()?))
+                };
+                let (first, program) = attach("state_tp_btf")?;
+                let (second, _) = attach("state_tp_btf_2")?;
+                (Box::new((first, second)), program)
             }
             Rung::Tracepoint => {
                 let program: &mut TracePoint =
@@ -180,8 +191,8 @@ impl Kernel {
 
     /// How often the kernel skipped the program: since Linux 6.1 when the same CPU was in the middle of
     /// it already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), the
-    /// plain tracepoint's also while another eBPF program ran (`trace_call_bpf`, counted since 6.7). Each
-    /// is a state change that nobody saw.
+    /// plain tracepoint's also while another eBPF program ran (`trace_call_bpf`, counted since 6.7). Less
+    /// what the second program took, each is a state change that nobody saw.
     ///
     /// # Errors
     /// The program's descriptor can't be asked.
@@ -189,7 +200,9 @@ impl Kernel {
         let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
         let info = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
         let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-        Ok(misses.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
+        let skipped: u64 = misses.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+        // Asked for afterwards: a skipped run may be on its way to the second program.
+        Ok(skipped.saturating_sub(self.counters()?.rescued))
     }
 
     /// What the kernel side has produced and dropped so far, all CPUs together.
@@ -206,6 +219,8 @@ impl Kernel {
                 failure_produced: sum.failure_produced + cpu.failure_produced,
                 failure_dropped: sum.failure_dropped + cpu.failure_dropped,
                 owner_dropped: sum.owner_dropped + cpu.owner_dropped,
+                rescued: sum.rescued + cpu.rescued,
+                ..sum
             },
         ))
     }

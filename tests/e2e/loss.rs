@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use socklife_tests::{
     net::{Link, load_binary},
@@ -27,21 +28,33 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 /// Runs socklife over a churn in a namespace of its own, so that no other socket of the machine is
-/// counted.
-fn churn(arguments: &[&str]) -> Result<socklife_tests::process::Finished> {
+/// counted. `paused` connections are made while nobody empties the rings.
+fn churn(arguments: &[&str], paused: u64) -> Result<socklife_tests::process::Finished> {
     let link = Link::new()?;
     let path = link.near.path();
     let socklife = Socklife::start(&[arguments, &["--netns", &path]].concat())?;
-    let connections = CONNECTIONS.to_string();
-    let load: &mut Command = &mut link.near.command(load_binary());
-    run(load.args(["churn", "--connections", &connections]))?;
+    let load = |connections: u64| {
+        let load: &mut Command = &mut link.near.command(load_binary());
+        run(load.args(["churn", "--connections", &connections.to_string()]))
+    };
+    if paused > 0 {
+        socklife.signal(Signal::SIGSTOP)?;
+        load(paused)?;
+        socklife.signal(Signal::SIGCONT)?;
+    }
+    load(CONNECTIONS - paused)?;
     let end = socklife.interrupt()?;
     ensure!(end.code == Some(0), "it ended with {:?}: {}", end.code, end.stderr);
     Ok(end)
 }
 
-/// Each connection makes three transitions on either side; the listener two more.
+/// Of the connections, those that are made while nobody empties the rings.
+const PAUSED: u64 = 1000;
+
+/// Each connection makes three transitions on either side; a listener two more.
 const PRODUCED: u64 = 6 * CONNECTIONS + 2;
+/// The same with the listener of the load before.
+const PRODUCED_IN_TWO: u64 = PRODUCED + 2;
 
 /// The numbers in `1,234 events in 2.0 s, 56 lost (7,890 produced)…`.
 fn summary(stderr: &str) -> Result<(u64, u64, u64)> {
@@ -55,21 +68,21 @@ fn summary(stderr: &str) -> Result<(u64, u64, u64)> {
 }
 
 fn trace_json() -> Result<()> {
-    let end = churn(&["trace", "--ring-size=4K", "--format=json"])?;
+    let end = churn(&["trace", "--ring-size=4K", "--format=json"], PAUSED)?;
     let events = lines(&end.stdout)?;
     let seen = events.iter().filter(|event| event["event"] == "state").count() as u64;
     let lost = lost(&events);
-    println!("seen {seen} + lost {lost} = {}; produced {PRODUCED}", seen + lost);
+    println!("seen {seen} + lost {lost} = {}; produced {PRODUCED_IN_TWO}", seen + lost);
     ensure!(lost > 0, "nothing was lost: the test shows nothing");
-    ensure!(seen + lost == PRODUCED, "{seen} + {lost} is not {PRODUCED}");
-    ensure!(summary(&end.stderr)? == (seen, lost, PRODUCED), "the summary: {}", end.stderr);
+    ensure!(seen + lost == PRODUCED_IN_TWO, "{seen} + {lost} is not {PRODUCED_IN_TWO}");
+    ensure!(summary(&end.stderr)? == (seen, lost, PRODUCED_IN_TWO), "the summary: {}", end.stderr);
     Ok(())
 }
 
 fn trace_text() -> Result<()> {
-    let end = churn(&["trace", "--ring-size=4K"])?;
+    let end = churn(&["trace", "--ring-size=4K"], PAUSED)?;
     let (seen, lost, produced) = summary(&end.stderr)?;
-    ensure!(lost > 0 && seen + lost == produced && produced == PRODUCED, "{}", end.stderr);
+    ensure!(lost > 0 && seen + lost == produced && produced == PRODUCED_IN_TWO, "{}", end.stderr);
     let in_events = end.stdout.lines().filter(|line| line.contains(" events lost: "));
     let told: u64 = in_events
         .filter_map(|line| line.split_whitespace().nth(1)?.replace(',', "").parse::<u64>().ok())
@@ -81,8 +94,22 @@ fn trace_text() -> Result<()> {
     Ok(())
 }
 
+/// Connects that are refused: one failure each.
+const REFUSED: u64 = 10_000;
+
+/// Nobody empties the ring while the failures are made, so it holds the first few and no more.
 fn count(format: &str) -> Result<()> {
-    let end = churn(&["count", "--error=all", "--ring-size=4K", "--format", format])?;
+    let link = Link::new()?;
+    let path = link.near.path();
+    let arguments = ["count", "--error=all", "--ring-size=4K", "--format", format, "--netns"];
+    let socklife = Socklife::start(&[&arguments[..], &[&path]].concat())?;
+    socklife.signal(Signal::SIGSTOP)?;
+    let count = format!("--count={REFUSED}");
+    let made = link.near.fail(&["plain", "--to=127.0.0.1:9", &count])?;
+    ensure!(made["outcomes"]["ECONNREFUSED"] == REFUSED, "the caller saw something else: {made}");
+    socklife.signal(Signal::SIGCONT)?;
+    let end = socklife.interrupt()?;
+    ensure!(end.code == Some(0), "it ended with {:?}: {}", end.code, end.stderr);
     if format == "text" {
         let total = end.stdout.lines().last().unwrap_or_default();
         ensure!(total.contains(" or more in "), "the total is a lower bound: {total}");
@@ -94,6 +121,7 @@ fn count(format: &str) -> Result<()> {
     println!("seen {} + lost {} of {}", counted["seen"], counted["lost"], counted["produced"]);
     ensure!(number("lost")? > 0, "nothing was lost: the test shows nothing");
     ensure!(number("seen")? + number("lost")? == number("produced")?, "{counted}");
+    ensure!(number("produced")? == REFUSED, "{counted}");
     ensure!(number("total")? == number("seen")?, "{counted}");
     let rows = counted["by"].as_array().map_or(&[][..], Vec::as_slice);
     let in_rows: u64 = rows.iter().filter_map(|row| row["count"].as_u64()).sum();
@@ -102,7 +130,7 @@ fn count(format: &str) -> Result<()> {
 }
 
 fn none_with_the_default_ring() -> Result<()> {
-    let end = churn(&["trace", "--format=json"])?;
+    let end = churn(&["trace", "--format=json"], 0)?;
     let events = lines(&end.stdout)?;
     ensure!(lost(&events) == 0, "lost {}", lost(&events));
     ensure!(events.len() as u64 == PRODUCED, "{} events", events.len());

@@ -107,6 +107,14 @@ impl Socklife {
         self.process.pid()
     }
 
+    /// Sends a signal and goes on.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Ends it as Ctrl-C does.
     ///
     /// # Errors

@@ -9,26 +9,37 @@ pub mod socklife;
 
 use std::{
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 
-/// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+static PATIENCE_S: AtomicU64 = AtomicU64::new(30);
+
+/// How long a test waits for what must happen: half a minute, unless set otherwise.
+#[must_use]
+pub fn patience() -> Duration {
+    Duration::from_secs(PATIENCE_S.load(Ordering::Relaxed))
+}
+
+/// For a machine that is slower than most.
+pub fn set_patience(seconds: u64) {
+    PATIENCE_S.store(seconds, Ordering::Relaxed);
+}
 
 /// Waits until `ready` gives something.
 ///
 /// # Errors
-/// It didn't within [`PATIENCE`], or `ready` failed.
+/// It didn't within [`patience`], or `ready` failed.
 pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience();
     loop {
         if let Some(found) = ready()? {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            bail!("waited {} s for {what}", PATIENCE.as_secs());
+            bail!("waited {} s for {what}", patience().as_secs());
         }
         std::thread::sleep(Duration::from_millis(5));
     }

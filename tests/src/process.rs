@@ -105,6 +105,14 @@ impl Process {
     /// # Errors
     /// It doesn't end in time.
     pub fn finish(mut self) -> Result<Finished> {
+        self.end()
+    }
+
+    /// The same, for who has only borrowed it; what it printed is given once.
+    ///
+    /// # Errors
+    /// It doesn't end in time.
+    pub fn end(&mut self) -> Result<Finished> {
         let name = self.name.clone();
         let status = wait_for(&format!("the end of {name}"), || Ok(self.child.try_wait()?))?;
         let text = |stream: Option<JoinHandle<Vec<u8>>>| {

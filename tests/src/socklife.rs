@@ -81,24 +81,48 @@ impl Socklife {
         Self::started(command.arg(socklife_binary()).args(arguments))
     }
 
+    /// Starts `socklife ARGUMENTS` and doesn't wait.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn spawn(arguments: &[&str]) -> Result<Self> {
+        let process = Process::start(Command::new(socklife_binary()).args(arguments))?;
+        Ok(Self { process })
+    }
+
     fn started(command: &mut Command) -> Result<Self> {
-        let mut process = Process::start(command)?;
-        // Attached is when the process holds a link: its descriptor says so.
-        let descriptors = format!("/proc/{}/fd", process.pid());
-        let holds_link = || -> bool {
-            let links = std::fs::read_dir(&descriptors).into_iter().flatten().flatten();
-            links
-                .filter_map(|entry| entry.path().read_link().ok())
-                .any(|to| to.to_string_lossy().contains("bpf_link"))
-        };
-        let attached = wait_for("socklife to attach", || {
-            Ok(if holds_link() { Some(true) } else { process.ended()?.then_some(false) })
-        })?;
-        if !attached {
-            let end = process.finish()?;
+        let mut started = Self { process: Process::start(command)? };
+        if let Some(end) = started.attach()? {
             bail!("socklife ended with {:?} instead of attaching: {}", end.code, end.stderr);
         }
-        Ok(Self { process })
+        Ok(started)
+    }
+
+    /// Waits until it is attached; gives its end when it ends instead.
+    ///
+    /// # Errors
+    /// Neither happens in time.
+    pub fn attach(&mut self) -> Result<Option<Finished>> {
+        // Attached is when the process holds a link (an event, before Linux 5.15): its descriptor
+        // says so. It sleeps when all is done that comes with it.
+        let own = format!("/proc/{}", self.process.pid());
+        let holds_link = || -> bool {
+            let links = std::fs::read_dir(format!("{own}/fd")).into_iter().flatten().flatten();
+            links.filter_map(|entry| entry.path().read_link().ok()).any(|to| {
+                let to = to.to_string_lossy();
+                to.contains("bpf_link") || to.contains("[perf_event]")
+            })
+        };
+        let sleeps = || -> bool {
+            let stat = std::fs::read_to_string(format!("{own}/stat")).unwrap_or_default();
+            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
+        };
+        let process = &mut self.process;
+        let attached = wait_for("socklife to attach", || {
+            let attached = holds_link() && sleeps();
+            Ok(if attached { Some(true) } else { process.ended()?.then_some(false) })
+        })?;
+        if attached { Ok(None) } else { process.end().map(Some) }
     }
 
     /// Its process id.

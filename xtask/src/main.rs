@@ -7,6 +7,7 @@ mod ebpf;
 mod packages;
 mod shell;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,8 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Run the scenario on other kernels, from Debian's archive, under QEMU.
+    Vm(vm::Selection),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
         Task::Bench { connections, rounds } => bench::run_all(connections, rounds),
+        Task::Vm(selection) => vm::run_all(&selection, None),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,6 +31,8 @@ const TO_TEST: &[Package] = &[
     Package { name: "wrk", file: "/usr/bin/wrk" },
     Package { name: "iproute2", file: "/usr/share/doc/iproute2/copyright" },
     Package { name: "procps", file: "/usr/share/doc/procps/copyright" },
+    Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
+    Package { name: "xz-utils", file: "/usr/bin/xz" },
 ];
 
 /// Installs what is missing where this may be done; else names it. Nothing missing: says nothing.

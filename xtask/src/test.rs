@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::{
     ebpf, packages,
     shell::{cargo, root, run},
+    vm,
 };
 
 /// Runs all stages; the first that fails ends the run.
@@ -50,7 +51,8 @@ pub(crate) fn run_all(install: bool) -> Result<()> {
         run(cargo(&tests)
             .env("SOCKLIFE_BIN", root().join("target/release/socklife"))
             .env("SOCKLIFE_LOAD_BIN", root().join("target/release/socklife-load")))
-    })
+    })?;
+    stage("other kernels (QEMU)", || vm::run_all(&vm::Selection::default(), fresh.as_deref()))
 }
 
 /// The object to embed: a fresh one where it is not the committed one.

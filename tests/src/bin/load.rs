@@ -66,6 +66,12 @@ enum Mode {
     Hold,
     /// Reset each as soon as its first byte comes.
     Reset,
+    /// Close each at once.
+    Close,
+    /// Close each when its peer has closed.
+    Follow,
+    /// Accept none, and have the queue full: further SYNs are dropped.
+    Full,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,6 +92,10 @@ enum How {
     Disconnect,
     /// Connect, send a byte, and read until the peer resets.
     Reset,
+    /// Connect and close.
+    CloseFirst,
+    /// Connect, read until the peer has closed, and close.
+    CloseLast,
     /// On one socket: a connect to `to` that is refused, then `count` more, which find no port.
     Reuse,
 }
@@ -119,6 +129,9 @@ fn say(what: &serde_json::Value) -> Result<()> {
 }
 
 fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
+    if mode == Mode::Full {
+        return serve_full(listen);
+    }
     let mut threads = Vec::new();
     for &address in listen {
         let socket = tcp(address)?;
@@ -135,6 +148,12 @@ fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
                         let _ = (&connection).read(&mut [0]);
                         let _ = connection.set_linger(Some(Duration::ZERO));
                     }
+                    Mode::Close => drop(connection),
+                    Mode::Follow => {
+                        // Its end is all that matters, and an error is one.
+                        while (&connection).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+                    }
+                    Mode::Full => {}
                 }
             }
         }));
@@ -146,6 +165,51 @@ fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// With a backlog of 1 the queue is full with two connections. They are our own; their sockets are
+/// made first, so that at the end of the process they are closed first, and not reset.
+fn serve_full(listen: &[SocketAddr]) -> Result<()> {
+    let mut held = Vec::new();
+    for &address in listen {
+        let fillers = [tcp(address)?, tcp(address)?];
+        let listener = tcp(address)?;
+        listener.set_reuse_address(true)?;
+        listener.bind(&address.into()).with_context(|| format!("bind({address})"))?;
+        listener.listen(1)?;
+        for filler in &fillers {
+            filler.connect(&address.into()).context("filling the queue")?;
+        }
+        wait_until_full(address)?;
+        held.push((fillers, listener));
+    }
+    say(&json!({ "listening": listen.len() }))?;
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The kernel shows the length of a listener's queue where a connection has its unread bytes.
+fn wait_until_full(listener: SocketAddr) -> Result<()> {
+    let table = if listener.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
+    let port = format!(":{:04X}", listener.port());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let sockets = std::fs::read_to_string(table).with_context(|| table.to_owned())?;
+        let full = sockets.lines().any(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            words.get(1).is_some_and(|local| local.ends_with(&port))
+                && words.get(3) == Some(&"0A")
+                && words.get(4).is_some_and(|queues| queues.ends_with(":00000002"))
+        });
+        if full {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("the queue of {listener} does not fill up");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn churn(connections: u64) -> Result<()> {
@@ -218,6 +282,15 @@ fn fail(how: How, to: SocketAddr, count: u32, sport: u16) -> Result<()> {
                 socket.connect(&to.into()).context("connect()")?;
                 socket.send(b"x").context("send()")?;
                 outcomes.note(&(&socket).read(&mut [0]).map(drop));
+            }
+        }
+        How::CloseFirst | How::CloseLast => {
+            for _ in 0..count {
+                let socket = tcp(to)?;
+                outcomes.note(&socket.connect(&to.into()));
+                if how == How::CloseLast {
+                    while (&socket).read(&mut [0; 64]).context("read()")? > 0 {}
+                }
             }
         }
         How::Reuse => reuse(to, count, &mut outcomes)?,

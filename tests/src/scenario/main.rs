@@ -1,0 +1,154 @@
+//! The same scripted load on any kernel, on each rung of hooks that socklife has, and what socklife
+//! must say about it. As process 1 it is all that runs in a virtual machine, see `cargo xtask vm`;
+//! `socklife-scenario run` does the same on this host, in a network namespace of its own.
+//!
+//! One line a test: `SCENARIO {"kernel", "rung", "test", "outcome", "detail", "seconds"}`. Outcome
+//! `unseen`: this rung can't see it on this kernel, and nothing false was said about it.
+
+#![expect(clippy::print_stdout, reason = "results are what it is for")]
+
+mod case;
+mod closes;
+mod failures;
+mod machine;
+mod round;
+mod watch;
+
+use std::{fs::File, io::Write, process::ExitCode, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+
+use crate::case::Case;
+
+/// Runs the scenario.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run on this host, as root, in a network namespace of its own.
+    Run(Selection),
+    /// Name all tests.
+    List,
+}
+
+/// What to run; empty: all.
+#[derive(clap::Args, Default)]
+struct Selection {
+    /// Only this rung: a value of `--hooks`.
+    #[arg(long = "rung")]
+    rungs: Vec<String>,
+    /// Only tests with this in their name.
+    #[arg(long = "test")]
+    tests: Vec<String>,
+}
+
+/// Values of `--hooks`.
+const RUNGS: [&str; 4] = ["auto", "fentry", "kprobe", "tracepoint"];
+
+fn cases() -> Vec<Case> {
+    [failures::cases(), closes::cases()].into_iter().flatten().collect()
+}
+
+/// Where results go: standard output, and in a virtual machine its second serial line.
+struct Report {
+    line: Option<File>,
+    failed: usize,
+}
+
+impl Report {
+    fn say(&mut self, text: &str) {
+        // Results that nobody can read are missed by who waits for them.
+        if let Some(line) = &mut self.line {
+            let _ = writeln!(line, "{text}");
+            let _ = nix::sys::termios::tcdrain(&*line);
+        }
+        println!("{text}");
+    }
+}
+
+fn run(selection: &Selection, report: &mut Report) -> Result<()> {
+    let started = Instant::now();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
+    let kernel = release.trim();
+    let wanted = |case: &Case| {
+        selection.tests.is_empty() || selection.tests.iter().any(|part| case.name.contains(part))
+    };
+    if let Some(rung) = selection.rungs.iter().find(|rung| !RUNGS.contains(&rung.as_str())) {
+        bail!("no rung {rung}; there are {}", RUNGS.join(" "));
+    }
+    let mut tests = 0;
+    let mut ground = case::Ground::prepare()?;
+    for rung in RUNGS {
+        if !selection.rungs.is_empty() && !selection.rungs.iter().any(|name| name == rung) {
+            continue;
+        }
+        let cases: Vec<_> = cases().into_iter().filter(wanted).collect();
+        for result in round::run(rung, kernel, &mut ground, cases) {
+            tests += 1;
+            report.failed += usize::from(result.outcome == round::Outcome::Fail);
+            let line = json!({
+                "kernel": kernel,
+                "rung": rung,
+                "test": result.test,
+                "outcome": result.outcome.name(),
+                "detail": result.detail,
+                "seconds": (result.seconds * 1000.0).round() / 1000.0,
+            });
+            report.say(&format!("SCENARIO {line}"));
+        }
+    }
+    let end = json!({
+        "kernel": kernel,
+        "tests": tests,
+        "failed": report.failed,
+        "seconds": started.elapsed().as_secs(),
+    });
+    report.say(&format!("SCENARIO-END {end}"));
+    Ok(())
+}
+
+fn as_init() -> Result<()> {
+    machine::set_up().context("setting up the virtual machine")?;
+    // An emulated CPU is some thirty times slower.
+    socklife_tests::set_patience(100);
+    let line = File::options().write(true).open(machine::RESULTS).context(machine::RESULTS)?;
+    let selection = Selection {
+        rungs: machine::asked("socklife.rungs")?,
+        tests: machine::asked("socklife.tests")?,
+    };
+    run(&selection, &mut Report { line: Some(line), failed: 0 })
+}
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 {
+        machine::power_off_on_panic();
+        if let Err(error) = as_init() {
+            println!("socklife-scenario: {error:#}");
+        }
+        machine::power_off();
+    }
+    let outcome = match Cli::parse().task {
+        Task::List => {
+            cases().iter().for_each(|case| println!("{}", case.name));
+            return ExitCode::SUCCESS;
+        }
+        Task::Run(selection) => machine::step_aside().and_then(|()| {
+            let mut report = Report { line: None, failed: 0 };
+            run(&selection, &mut report).map(|()| report.failed)
+        }),
+    };
+    match outcome {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("socklife-scenario: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! All cases on one rung. Attaching costs more than a case on an emulated CPU, so one pair of tracers
+//! watches all; each case is told apart by the time in which it was made.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use jiff::Timestamp;
+use socklife_tests::process::Finished;
+
+use crate::{
+    case::{Case, Check, Ground},
+    watch::{Features, Watch, Watched},
+};
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As it should.
+    Pass,
+    /// Not as it should.
+    Fail,
+    /// This rung can't see it here, and nothing false was said.
+    Unseen,
+}
+
+impl Outcome {
+    /// As the results have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::Unseen => "unseen",
+        }
+    }
+}
+
+/// The result of a case on a rung.
+pub(crate) struct CaseResult {
+    pub(crate) test: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) detail: String,
+    pub(crate) seconds: f64,
+}
+
+/// The test that stands for the round itself.
+const ROUND: &str = "nothing_lost_and_totals_equal";
+
+/// Kernels that have a rung, by what its users are told (docs/events.md): below, it may be refused.
+fn may_be_refused(rung: &str, kernel: &str) -> bool {
+    let mut numbers = kernel.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    rung == "fentry" && version < (5, 12)
+}
+
+/// A case that was made.
+struct Done {
+    name: String,
+    event: &'static str,
+    window: (Timestamp, Timestamp),
+    seconds: f64,
+    check: Result<Check>,
+}
+
+/// Runs all cases; the last result is the round's own.
+pub(crate) fn run(rung: &str, kernel: &str, ground: &mut Ground, cases: Vec<Case>) -> Vec<CaseResult> {
+    let names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+    let started = Instant::now();
+    let all = |outcome, detail: &str, test: &String| CaseResult {
+        test: test.clone(),
+        outcome,
+        detail: detail.to_owned(),
+        seconds: 0.0,
+    };
+    match watched(rung, kernel, ground, cases) {
+        Ok(Ok(mut results)) => {
+            println!("{rung}: {:.1} s", started.elapsed().as_secs_f64());
+            results.sort_by_key(|result| result.test == ROUND);
+            results
+        }
+        Ok(Err(refusal)) => {
+            names.iter().map(|test| all(Outcome::Unseen, &refusal, test)).collect()
+        }
+        Err(error) => {
+            let detail = format!("{error:#}");
+            names.iter().map(|test| all(Outcome::Fail, &detail, test)).collect()
+        }
+    }
+}
+
+/// The results, or why this rung can't be had on this kernel.
+fn watched(
+    rung: &str,
+    kernel: &str,
+    ground: &mut Ground,
+    cases: Vec<Case>,
+) -> Result<Result<Vec<CaseResult>, String>> {
+    let asked = Instant::now();
+    let features = Features::ask(rung)?;
+    println!("{rung}: features in {:.1} s", asked.elapsed().as_secs_f64());
+    let started = Instant::now();
+    let watch = match Watch::start(rung, ground.netns)? {
+        Ok(watch) => watch,
+        Err(end) => return refused(rung, kernel, &features, &end).map(Err),
+    };
+    println!("{rung}: attached in {:.1} s", started.elapsed().as_secs_f64());
+    if let Some(why) = features.refusal("state") {
+        return Err(anyhow!("`features` says that it can't be attached, and it was: {why}"));
+    }
+    Ground::quiet()?;
+    let made: Vec<_> = cases.into_iter().map(|case| make(rung, ground, case)).collect();
+    let ended = Instant::now();
+    let watched = watch.end()?;
+    let mut results = vec![CaseResult {
+        test: ROUND.to_owned(),
+        outcome: Outcome::Pass,
+        detail: String::new(),
+        seconds: ended.elapsed().as_secs_f64(),
+    }];
+    if let Err(error) = watched.check() {
+        results[0].outcome = Outcome::Fail;
+        results[0].detail = format!("{error:#}");
+    }
+    for done in made {
+        let Done { name: test, event, window, seconds, check } = done;
+        let judged = judge(&watched, &features, (event, window, check), ground.netns);
+        let (outcome, detail) = match judged {
+            Ok(None) => (Outcome::Pass, String::new()),
+            Ok(Some(why)) => (Outcome::Unseen, why),
+            Err(error) => (Outcome::Fail, format!("{error:#}")),
+        };
+        results.push(CaseResult { test, outcome, detail, seconds });
+    }
+    Ok(Ok(results))
+}
+
+fn make(rung: &str, ground: &mut Ground, case: Case) -> Done {
+    println!("{rung}: {}", case.name);
+    let (started, from) = (Instant::now(), Timestamp::now());
+    let check = (case.make)(ground).and_then(|check| {
+        Ground::quiet()?;
+        Ok(check)
+    });
+    let window = (from, Timestamp::now());
+    let seconds = started.elapsed().as_secs_f64();
+    Done { name: case.name, event: case.event, window, seconds, check }
+}
+
+/// `Some`: not seen, for this reason, and nothing false was said.
+fn judge(
+    watched: &Watched,
+    features: &Features,
+    (event, (from, to), check): (&str, (Timestamp, Timestamp), Result<Check>),
+    netns: u64,
+) -> Result<Option<String>> {
+    let check = check.context("it could not be made")?;
+    let seen = watched.between(from, to, netns)?;
+    if let Some(why) = features.refusal(event) {
+        seen.none_failed()?;
+        return Ok(Some(why));
+    }
+    check(&seen)?;
+    Ok(None)
+}
+
+/// It didn't attach: that must be for a reason that its users know of.
+fn refused(rung: &str, kernel: &str, features: &Features, end: &Finished) -> Result<String> {
+    let why = features.refusal("state");
+    let why = why.with_context(|| {
+        format!("`features` has a hook for state changes, and socklife says: {}", end.stderr)
+    })?;
+    ensure!(may_be_refused(rung, kernel), "this kernel should have this rung, but: {}", end.stderr);
+    ensure!(end.code == Some(1), "it ended with {:?} instead of 1", end.code);
+    ensure!(end.stdout.is_empty(), "it printed results without a hook: {}", end.stdout);
+    ensure!(!end.stderr.is_empty(), "it doesn't say why");
+    Ok(why)
+}

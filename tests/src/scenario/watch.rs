@@ -1,0 +1,170 @@
+//! `socklife trace` and `socklife count` at once, and what they have seen.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+use socklife_tests::{
+    process::Finished,
+    socklife::{Socklife, last_line, lines, lost, socklife},
+};
+
+use crate::case::Made;
+
+/// Both, on one rung and one network namespace.
+pub(crate) struct Watch {
+    trace: Socklife,
+    count: Socklife,
+}
+
+/// What they printed.
+pub(crate) struct Watched {
+    /// Of `trace`.
+    pub(crate) events: Vec<Value>,
+    /// Of `count`.
+    pub(crate) totals: Value,
+}
+
+impl Watch {
+    /// Starts both; gives how the first of them ended when it doesn't attach.
+    pub(crate) fn start(rung: &str, netns: u64) -> Result<Result<Self, Finished>> {
+        let filter = format!("--netns={netns}");
+        let common = [&format!("--hooks={rung}"), "--format=json", &filter];
+        let arguments = |own: &[&'static str]| [own, &common[..]].concat();
+        let mut trace = Socklife::spawn(&arguments(&["trace"]))?;
+        let mut count = Socklife::spawn(&arguments(&["count", "--error=all"]))?;
+        for program in [&mut trace, &mut count] {
+            if let Some(end) = program.attach()? {
+                return Ok(Err(end));
+            }
+        }
+        Ok(Ok(Self { trace, count }))
+    }
+
+    /// Ends both.
+    pub(crate) fn end(self) -> Result<Watched> {
+        let mut printed = Vec::new();
+        for (name, program) in [("trace", self.trace), ("count", self.count)] {
+            let end = program.interrupt()?;
+            ensure!(end.code == Some(0), "{name} ended with {:?}: {}", end.code, end.stderr);
+            printed.push(end.stdout);
+        }
+        Ok(Watched { events: lines(&printed[0])?, totals: last_line(&printed[1])? })
+    }
+}
+
+impl Watched {
+    /// Nothing lost, and both programs say the same.
+    pub(crate) fn check(&self) -> Result<()> {
+        ensure!(lost(&self.events) == 0, "trace lost {} events", lost(&self.events));
+        let totals = &self.totals;
+        ensure!(totals["lost"] == 0, "count lost {} events", totals["lost"]);
+        let failures = self.events.iter().filter(|event| is_failure(event)).count();
+        ensure!(
+            totals["total"] == failures as u64,
+            "count says {} failures, trace {failures}",
+            totals["total"]
+        );
+        Ok(())
+    }
+
+    /// What was seen from one moment to another.
+    pub(crate) fn between(&self, from: Timestamp, to: Timestamp, netns: u64) -> Result<Seen> {
+        let mut events = Vec::new();
+        for event in &self.events {
+            let at: Timestamp = event["ts"].as_str().context("an event without time")?.parse()?;
+            if event["event"] == "state" && from <= at && at < to {
+                events.push(event.clone());
+            }
+        }
+        let rows = self.totals["by"].as_array().cloned().unwrap_or_default();
+        Ok(Seen { events, rows, netns })
+    }
+}
+
+fn is_failure(event: &Value) -> bool {
+    event["event"] == "state" && (event["reason"].is_string() || event["error"].is_string())
+}
+
+/// The first of some events, for a message.
+pub(crate) fn sample(events: &[&Value]) -> String {
+    events.iter().take(5).map(|event| format!("\n      {event}")).collect()
+}
+
+/// What belongs to one case.
+pub(crate) struct Seen {
+    /// State changes, of the server too.
+    pub(crate) events: Vec<Value>,
+    rows: Vec<Value>,
+    netns: u64,
+}
+
+impl Seen {
+    /// State changes that are failures.
+    pub(crate) fn failures(&self) -> Vec<&Value> {
+        self.events.iter().filter(|event| is_failure(event)).collect()
+    }
+
+    /// Nothing is called a failure.
+    pub(crate) fn none_failed(&self) -> Result<()> {
+        let failures = self.failures();
+        ensure!(failures.is_empty(), "{} false failures{}", failures.len(), sample(&failures));
+        Ok(())
+    }
+
+    /// Rows of `count` toward a peer.
+    pub(crate) fn counted(&self, to: SocketAddr) -> Vec<&Value> {
+        let toward = |row: &&Value| row["dport"] == to.port() && row["dst"] == to.ip().to_string();
+        self.rows.iter().filter(toward).collect()
+    }
+
+    /// An event of a socket that a process connected: owner, addresses, family, namespace, age.
+    pub(crate) fn check_socket(&self, event: &Value, made: &Made) -> Result<()> {
+        ensure!(
+            event["comm"] == "socklife-load" && event["pid"] == made.pid,
+            "another owner than {}: {event}",
+            made.pid
+        );
+        ensure!(
+            event["dst"] == made.to.ip().to_string() && event["dport"] == made.to.port(),
+            "another peer: {event}"
+        );
+        ensure!(event["family"] == made.family.version(), "another family: {event}");
+        ensure!(event["netns"] == self.netns, "another namespace: {event}");
+        let (begins, fails) = (event["new"] == "SYN-SENT", is_failure(event));
+        ensure!(begins || event["age_us"].is_u64(), "no age: {event}");
+        // Without a port the kernel had chosen no source address either.
+        let source = event["src"] == made.to.ip().to_string();
+        ensure!(source || begins || fails, "another source: {event}");
+        Ok(())
+    }
+}
+
+/// What `socklife features` says about a rung.
+pub(crate) struct Features(Value);
+
+impl Features {
+    /// Asks.
+    pub(crate) fn ask(rung: &str) -> Result<Self> {
+        let end = socklife(&["features", "--format=json", "--hooks", rung])?;
+        match serde_json::from_str(&end.stdout) {
+            Ok(features) => Ok(Self(features)),
+            Err(_) => bail!("socklife features failed: {}", end.stderr),
+        }
+    }
+
+    /// Why an event has no hook; `None`: it has one.
+    pub(crate) fn refusal(&self, event: &str) -> Option<String> {
+        let all = self.0["events"].as_array().map_or(&[][..], Vec::as_slice);
+        let Some(feature) = all.iter().find(|feature| feature["event"] == event) else {
+            return Some(format!("socklife features knows no event {event}"));
+        };
+        if feature["rung"].is_string() {
+            return None;
+        }
+        let refused = feature["refused"].as_array().map_or(&[][..], Vec::as_slice);
+        let why: Vec<_> = refused.iter().filter_map(|refusal| refusal["why"].as_str()).collect();
+        Some(why.join("; ").split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+}

@@ -1,0 +1,175 @@
+//! `cargo xtask vm`: the scenario of `socklife-scenario` on real kernels, old and new, under QEMU.
+
+mod boot;
+mod initramfs;
+mod kernels;
+mod table;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::{
+    boot::{Boot, Booted, QEMU},
+    kernels::{KERNELS, Kernel},
+    table::Results,
+};
+use crate::shell::{cargo, have, root, run};
+
+/// What to run; empty: all.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Selection {
+    /// Only this kernel, such as 6.1.
+    #[arg(long)]
+    kernel: Vec<String>,
+    /// Only this rung: a value of `--hooks`.
+    #[arg(long)]
+    rung: Vec<String>,
+    /// Only tests with this in their name.
+    #[arg(long)]
+    test: Vec<String>,
+}
+
+/// How long a kernel may take from start to end.
+const DEADLINE: Duration = Duration::from_secs(240);
+/// Kernels that run at the same time, of two CPUs each.
+const AT_ONCE: usize = 2;
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const PROGRAMS: [(&str, &str); 3] =
+    [("socklife-scenario", "init"), ("socklife", "bin/socklife"), ("socklife-load", "bin/socklife-load")];
+
+/// Where kernels and results are kept.
+fn directory() -> PathBuf {
+    root().join("target/vm")
+}
+
+/// Runs it; `object`: the kernel-side object to embed, where it is not the committed one.
+pub(crate) fn run_all(selection: &Selection, object: Option<&Path>) -> Result<()> {
+    let missing: Vec<_> =
+        [QEMU, "apt-get", "apt-cache", "dpkg", "xz"].into_iter().filter(|tool| !have(tool)).collect();
+    if !missing.is_empty() {
+        println!("SKIPPED all kernels: not installed: {}", missing.join(" "));
+        println!("0 passed, 0 failed, {} skipped", KERNELS.len());
+        return Ok(());
+    }
+    let wanted = |kernel: &&Kernel| {
+        selection.kernel.is_empty() || selection.kernel.iter().any(|name| name == kernel.name)
+    };
+    let kernels: Vec<Kernel> = KERNELS.iter().filter(wanted).copied().collect();
+    if kernels.is_empty() {
+        let known: Vec<_> = KERNELS.iter().map(|kernel| kernel.name).collect();
+        bail!("no such kernel; there are {}", known.join(" "));
+    }
+    let programs = build(object)?;
+    let results = Mutex::new(Results::default());
+    let queue = Mutex::new(kernels.iter());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(kernel) = { lock(&queue).next() } {
+                    one(*kernel, selection, &programs, &results);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let path = directory().join("results.json");
+    fs::write(&path, results.json()).with_context(|| path.display().to_string())?;
+    let names: Vec<_> = kernels.iter().map(|kernel| kernel.name).collect();
+    println!("\n{}", results.table(&names));
+    let sum = results.sum();
+    println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
+    if sum.failed > 0 {
+        bail!("{} failed on other kernels", sum.failed);
+    }
+    Ok(())
+}
+
+/// A lock is only ever held for a moment; who panicked meanwhile has said so.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Static, so that they run with no other file around.
+fn build(object: Option<&Path>) -> Result<Vec<(PathBuf, &'static str)>> {
+    let to = directory().join("build");
+    let mut build = cargo(&["build", "--quiet", "--release", "--target", TARGET, "--bins"]);
+    build.args(["--package", "socklife", "--package", "socklife-tests", "--target-dir"]).arg(&to);
+    if let Some(object) = object {
+        build.env("SOCKLIFE_OBJECT", object);
+    }
+    run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let built = to.join(TARGET).join("release");
+    Ok(PROGRAMS.map(|(name, inside)| (built.join(name), inside)).to_vec())
+}
+
+/// One kernel, from fetching it to its results.
+fn one(
+    kernel: Kernel,
+    selection: &Selection,
+    programs: &[(PathBuf, &str)],
+    results: &Mutex<Results>,
+) {
+    let unpacked = match kernel.get() {
+        Ok(unpacked) => unpacked,
+        Err(error) => {
+            println!("SKIPPED kernel {}: {error:#}", kernel.name);
+            lock(results).add_boot(kernel.name, "skip", &format!("{error:#}"));
+            return;
+        }
+    };
+    let booted = boot(kernel, &unpacked, selection, programs);
+    let mut results = lock(results);
+    let booted = match booted {
+        Ok(booted) => booted,
+        Err(error) => {
+            results.add_boot(kernel.name, "fail", &format!("{error:#}"));
+            return;
+        }
+    };
+    println!("kernel {}: {} ran for {:.0} s", kernel.name, unpacked.release(), booted.seconds);
+    for line in booted.results.lines() {
+        let Some(json) = line.trim().strip_prefix("SCENARIO ") else { continue };
+        match serde_json::from_str(json) {
+            Ok(result) => results.add(kernel.name, result),
+            Err(error) => results.add_boot(kernel.name, "fail", &format!("{error}: {line}")),
+        }
+    }
+    match booted.failure {
+        Some(why) => results.add_boot(kernel.name, "fail", &why),
+        None => results.add_boot(kernel.name, "pass", &unpacked.release()),
+    }
+}
+
+fn boot(
+    kernel: Kernel,
+    unpacked: &kernels::Unpacked,
+    selection: &Selection,
+    programs: &[(PathBuf, &str)],
+) -> Result<Booted> {
+    let at = directory().join("runs").join(kernel.name);
+    fs::create_dir_all(&at)?;
+    let initramfs = at.join("initramfs.cpio");
+    initramfs::write(&initramfs, unpacked, programs)?;
+    // What has no dot goes into the environment of process 1.
+    let arguments = format!(
+        "SOCKLIFE_BIN=/bin/socklife SOCKLIFE_LOAD_BIN=/bin/socklife-load socklife.rungs={} \
+         socklife.tests={}",
+        selection.rung.join(","),
+        selection.test.join(",")
+    );
+    let boot = Boot {
+        image: &unpacked.image,
+        initramfs: &initramfs,
+        arguments: &arguments,
+        directory: &at,
+        deadline: DEADLINE,
+    };
+    boot.run()
+}

@@ -41,7 +41,7 @@ fn says(end: &Finished, code: i32, words: &[&str]) -> Result<()> {
 }
 
 fn usage() -> Result<()> {
-    let cases: [(&[&str], &str); 17] = [
+    let cases: [(&[&str], &str); 16] = [
         (&[], "Usage"),
         (&["explode"], "unrecognized subcommand"),
         (&["trace", "--pid", "0"], "--pid"),
@@ -52,7 +52,6 @@ fn usage() -> Result<()> {
         (&["trace", "--src", "upstream"], "10.0.0.0/8"),
         (&["trace", "--comm", "a-name-beyond-fifteen-bytes"], "15 bytes"),
         (&["trace", "--state", "OPEN"], "SYN-SENT"),
-        (&["trace", "--state", "TIME-WAIT"], "TIME-WAIT"),
         (&["trace", "-4", "-6"], "cannot be used with"),
         (&["trace", "--ring-size", "3M"], "power of two"),
         (&["trace", "--ring-size", "1"], "out of range"),
@@ -96,19 +95,28 @@ fn not_enough_privilege() -> Result<()> {
     Ok(())
 }
 
-/// Runs socklife with an empty directory mounted over what is taken away.
+/// Runs socklife with an empty directory mounted over what is taken away, and without the right to
+/// mount anything itself.
 fn with_empty(paths: &[&str], arguments: &[&str]) -> Result<Finished> {
     let script: String = paths
         .iter()
         .map(|path| format!("mount -t tmpfs none {path} && "))
-        .chain(["exec \"$0\" \"$@\"".to_owned()])
+        .chain([format!("exec {} \"$0\" \"$@\"", WITHOUT_MOUNT)])
         .collect();
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script]).arg(socklife_binary());
     Process::start(command.args(arguments))?.finish()
 }
 
+const WITHOUT_MOUNT: &str = "setpriv --bounding-set -sys_admin --inh-caps -sys_admin";
+
+/// It mounts tracefs for itself alone where it may, and leaves nothing of it behind.
 fn no_tracefs() -> Result<()> {
+    let mounts = || Ok::<_, anyhow::Error>(std::fs::read_to_string("/proc/self/mounts")?);
+    let before = mounts()?;
+    let end = socklife(&["trace", "--hooks=tracepoint", "--duration=100ms", "--format=json"])?;
+    ensure!(end.code == Some(0), "{}", end.stderr);
+    ensure!(mounts()? == before, "the machine's mounts changed");
     let end = with_empty(&["/sys/kernel/tracing"], &["trace", "--hooks=tracepoint"])?;
     says(&end, 1, &["tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing"])
 }

@@ -171,7 +171,7 @@ const CASES: &[Case] = &[
         count: 8,
         to: |_| (FAR4, PROHIBITED),
         seen: &[("EACCES", 8)],
-        events: &[("local-error", None, 8)],
+        events: &[("local-error", Some("EACCES"), 8)],
         // tcp_v6_connect() asks for a route once, before the port is chosen.
         families: &[Family::V4, Family::Mapped],
     },

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use socklife_tests::{
     net::Link,
-    socklife::{Socklife, last_line, socklife},
+    socklife::{Socklife, WATCHING, last_line, socklife},
     socklife_binary, wait_for,
 };
 
@@ -103,12 +103,11 @@ fn reader_stands_still() -> Result<()> {
     let mut pid = String::new();
     std::io::BufRead::read_line(&mut stdout, &mut pid)?;
     let pid: i32 = pid.trim().parse()?;
-    let descriptors = format!("/proc/{pid}/fd");
-    wait_for("socklife to attach", || {
-        let links = std::fs::read_dir(&descriptors)?.flatten();
-        let mut links = links.filter_map(|entry| entry.path().read_link().ok());
-        Ok(links.any(|to| to.to_string_lossy().contains("bpf_link")).then_some(()))
-    })?;
+    let mut stderr = std::io::BufReader::new(child.stderr.take().context("no error")?);
+    let mut said = String::new();
+    while !said.lines().any(|line| line.starts_with(WATCHING)) {
+        ensure!(std::io::BufRead::read_line(&mut stderr, &mut said)? > 0, "it ended: {said}");
+    }
     // More than a pipe and the blocks on their way to it hold.
     refuse(&link, "20000")?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM)?;
@@ -118,8 +117,7 @@ fn reader_stands_still() -> Result<()> {
         child.wait()?;
     }
     ended?;
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().context("no error")?, &mut said)?;
+    std::io::Read::read_to_string(&mut stderr, &mut said)?;
     ensure!(said.contains("standard output is blocked") && said.contains("code 1"), "{said}");
     Ok(())
 }

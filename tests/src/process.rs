@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
@@ -30,17 +31,35 @@ pub struct Finished {
 pub struct Process {
     child: Child,
     name: String,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    stdout: Option<Collected>,
+    stderr: Option<Collected>,
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
-        let mut all = Vec::new();
+/// What a stream has brought so far.
+#[derive(Debug)]
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Collected {
+    fn so_far(&self) -> String {
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Collected {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&bytes);
+    let reader = std::thread::spawn(move || {
+        let mut part = vec![0; 65_536];
         // A stream that breaks off ends like one that is closed; what came counts.
-        let _ = stream.read_to_end(&mut all);
-        all
-    })
+        while let Ok(length @ 1..) = stream.read(&mut part) {
+            all.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&part[..length]);
+        }
+    });
+    Collected { bytes, reader }
 }
 
 impl Process {
@@ -83,6 +102,12 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has printed on standard error so far.
+    #[must_use]
+    pub fn stderr_so_far(&self) -> String {
+        self.stderr.as_ref().map_or_else(String::new, Collected::so_far)
+    }
+
     /// Sends a signal.
     ///
     /// # Errors
@@ -115,8 +140,11 @@ impl Process {
     pub fn end(&mut self) -> Result<Finished> {
         let name = self.name.clone();
         let status = wait_for(&format!("the end of {name}"), || Ok(self.child.try_wait()?))?;
-        let text = |stream: Option<JoinHandle<Vec<u8>>>| {
-            let bytes = stream.and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let text = |stream: Option<Collected>| {
+            let Some(Collected { bytes, reader }) = stream else { return String::new() };
+            // A reader that panicked has brought what it has brought.
+            let _ = reader.join();
+            let bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
             String::from_utf8_lossy(&bytes).into_owned()
         };
         let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));

@@ -16,26 +16,11 @@ use crate::{
 pub enum Rung {
     /// The best there is.
     Auto,
-    /// The plain tracepoint; tracefs is mounted for it alone.
+    /// The plain tracepoints.
     Tracepoint,
 }
 
 impl Rung {
-    /// A socklife on this rung; arguments of its command are still to come.
-    #[must_use]
-    pub fn command(self) -> Command {
-        match self {
-            Self::Auto => Command::new(socklife_binary()),
-            Self::Tracepoint => {
-                // A mount namespace of its own: the mount goes with the process.
-                let mut command = Command::new("unshare");
-                let mount = "mount -t tracefs tracefs /sys/kernel/tracing && exec \"$0\" \"$@\"";
-                command.args(["--mount", "sh", "-c", mount]).arg(socklife_binary());
-                command
-            }
-        }
-    }
-
     /// What goes behind the command's name.
     #[must_use]
     pub fn hooks(self) -> &'static str {
@@ -45,6 +30,9 @@ impl Rung {
         }
     }
 }
+
+/// How the line begins that socklife prints on standard error when its programs are attached.
+pub const WATCHING: &str = "watching";
 
 /// A running socklife whose programs are attached.
 #[derive(Debug)]
@@ -66,7 +54,7 @@ impl Socklife {
     /// # Errors
     /// It ends instead.
     pub fn start_on(rung: Rung, arguments: &[&str]) -> Result<Self> {
-        Self::started(rung.command().args(arguments).arg(rung.hooks()))
+        Self::started(Command::new(socklife_binary()).args(arguments).arg(rung.hooks()))
     }
 
     /// The same, printing into a file.
@@ -103,24 +91,10 @@ impl Socklife {
     /// # Errors
     /// Neither happens in time.
     pub fn attach(&mut self) -> Result<Option<Finished>> {
-        // Attached is when the process holds a link (an event, before Linux 5.15): its descriptor
-        // says so. It sleeps when all is done that comes with it.
-        let own = format!("/proc/{}", self.process.pid());
-        let holds_link = || -> bool {
-            let links = std::fs::read_dir(format!("{own}/fd")).into_iter().flatten().flatten();
-            links.filter_map(|entry| entry.path().read_link().ok()).any(|to| {
-                let to = to.to_string_lossy();
-                to.contains("bpf_link") || to.contains("[perf_event]")
-            })
-        };
-        let sleeps = || -> bool {
-            let stat = std::fs::read_to_string(format!("{own}/stat")).unwrap_or_default();
-            stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('S'))
-        };
         let process = &mut self.process;
         let attached = wait_for("socklife to attach", || {
-            let attached = holds_link() && sleeps();
-            Ok(if attached { Some(true) } else { process.ended()?.then_some(false) })
+            let watching = process.stderr_so_far().lines().any(|line| line.starts_with(WATCHING));
+            Ok(if watching { Some(true) } else { process.ended()?.then_some(false) })
         })?;
         if attached { Ok(None) } else { process.end().map(Some) }
     }

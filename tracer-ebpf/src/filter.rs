@@ -10,7 +10,8 @@ use crate::{
     life::Life,
     maps::{COMMS, DPORTS, DST, FILTER_ENTRIES, NETNS, PIDS, PORTS, SRC},
     offsets as off,
-    sock::{Address, Sock, Tuple},
+    sock::{Address, Tuple},
+    task::Task,
 };
 
 #[inline(always)]
@@ -36,13 +37,13 @@ fn by_owner() -> bool {
     on(&off::FILTER_PIDS) || on(&off::FILTER_COMMS) || off::FILTER_CGROUP.load() != 0
 }
 
-/// Whether the filters on owners want the current task, whose names `life` holds.
+/// Whether the filters on owners want the current task, as which `task` is given.
 #[inline(always)]
-pub(crate) fn owner_wanted(life: &Life) -> bool {
-    if on(&off::FILTER_PIDS) && !holds(&PIDS, life.tgid) {
+pub(crate) fn owner_wanted(task: &Task) -> bool {
+    if on(&off::FILTER_PIDS) && !holds(&PIDS, task.tgid) {
         return false;
     }
-    if on(&off::FILTER_COMMS) && !holds(&COMMS, life.comm) {
+    if on(&off::FILTER_COMMS) && !holds(&COMMS, task.comm) {
         return false;
     }
     let cgroup = off::FILTER_CGROUP.load();
@@ -54,23 +55,47 @@ pub(crate) fn owner_wanted(life: &Life) -> bool {
     true
 }
 
-/// Whether every filter wants a transition of this socket. A socket whose owner is not known is
-/// not wanted by a filter on owners.
+/// Whether the filters on owners want this socket. One whose owner is not known is not wanted.
 #[inline(always)]
-pub(crate) fn wanted<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, new: u8) -> bool {
-    if off::FILTER_STATES.load() & (1 << (new & 31)) == 0 {
-        return false;
-    }
+pub(crate) fn life_wanted(life: Option<*mut Life>) -> bool {
+    // SAFETY: a life is valid for the run of the program.
+    !by_owner() || life.is_some_and(|life| unsafe { (*life).wanted } != 0)
+}
+
+/// Whether `--state` wants this new state.
+#[inline(always)]
+pub(crate) fn state_wanted(new: u8) -> bool {
+    off::FILTER_STATES.load() & (1 << (new & 31)) != 0
+}
+
+/// Whether what has no new state is wanted: only without `--state`.
+#[inline(always)]
+pub(crate) fn stateless_wanted() -> bool {
+    off::FILTER_STATES.load() == u32::MAX
+}
+
+/// Whether a network namespace is wanted.
+#[inline(always)]
+pub(crate) fn netns_wanted(netns: impl FnOnce() -> u32) -> bool {
+    !on(&off::FILTER_NETNS) || holds(&NETNS, netns())
+}
+
+/// Whether what has no addresses is wanted: only without a filter on them.
+#[inline(always)]
+pub(crate) fn addressless_wanted() -> bool {
+    off::FILTER_FAMILY.load() == 0
+        && !on(&off::FILTER_DPORTS)
+        && !on(&off::FILTER_PORTS)
+        && !on(&off::FILTER_DST)
+        && !on(&off::FILTER_SRC)
+}
+
+/// Whether the filters on addresses and namespaces want a socket.
+#[inline(always)]
+pub(crate) fn endpoints_wanted(tuple: &Tuple, netns: impl FnOnce() -> u32) -> bool {
     let family = off::FILTER_FAMILY.load();
     if family != 0 && family != tuple.family {
         return false;
-    }
-    if by_owner() {
-        // SAFETY: a life is valid for the run of the program.
-        let wanted = life.is_some_and(|life| unsafe { (*life).wanted } != 0);
-        if !wanted {
-            return false;
-        }
     }
     if on(&off::FILTER_DPORTS) && !holds(&DPORTS, tuple.dport) {
         return false;
@@ -78,7 +103,7 @@ pub(crate) fn wanted<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, n
     if on(&off::FILTER_PORTS) && !holds(&PORTS, tuple.dport) && !holds(&PORTS, tuple.sport) {
         return false;
     }
-    if on(&off::FILTER_NETNS) && !holds(&NETNS, sock.netns()) {
+    if !netns_wanted(netns) {
         return false;
     }
     if on(&off::FILTER_DST) && !covers(&DST, tuple.daddr) {

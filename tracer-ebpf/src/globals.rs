@@ -24,6 +24,23 @@ pub const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_SADDR", "inet_sock", "inet_saddr"),
     ("OFF_SEGS_OUT", "tcp_sock", "segs_out"),
     ("OFF_NETNS_INUM", "net", "ns.inum"),
+    ("OFF_COOKIE", "sock_common", "skc_cookie"),
+];
+
+/// The same for the hooks other than that of state changes, which find a socket by its address, its
+/// file descriptor or its `struct socket`.
+pub const HOOK_OFFSETS: &[(&str, &str, &str)] = &[
+    ("OFF_STATE", "sock_common", "skc_state"),
+    ("OFF_PROTOCOL", "sock", "sk_protocol"),
+    ("OFF_SOCKET_SK", "socket", "sk"),
+    ("OFF_SOCKET_STATE", "socket", "state"),
+    ("OFF_FILE_PRIVATE", "file", "private_data"),
+    ("OFF_TASK_FILES", "task_struct", "files"),
+    ("OFF_FILES_FDT", "files_struct", "fdt"),
+    ("OFF_FDTABLE_FD", "fdtable", "fd"),
+    ("OFF_TASK_NSPROXY", "task_struct", "nsproxy"),
+    ("OFF_NSPROXY_NET", "nsproxy", "net_ns"),
+    ("OFF_TW_SUBSTATE", "inet_timewait_sock", "tw_substate"),
 ];
 
 /// Offsets of the fields of the `sock:inet_sock_set_state` tracepoint record: (name of the global,
@@ -46,6 +63,11 @@ pub const TRACEPOINT_FIELDS: &[(&str, &str)] = &[
 pub const HAVE_OFFSETS: &str = "HAVE_OFFSETS";
 /// `u8`: 1 to follow every state of a socket; 0 to follow only what a failed `connect()` needs.
 pub const TRACK_ALL: &str = "TRACK_ALL";
+/// `u8`: 1 when lives are in the map `LIVES`, 0 when in `LIVES_BY_ADDR`.
+pub const LIFE_TABLE: &str = "LIFE_TABLE";
+/// `u32`: how many arguments this kernel's `inet_csk_accept` takes.
+pub const ACCEPT_ARGUMENTS: &str = "ACCEPT_ARGUMENTS";
+
 /// `u32`: number of buckets of the map `LIVES`, a power of two.
 pub const LIFE_BUCKETS: &str = "LIFE_BUCKETS";
 /// `u32`: bytes waiting in a ring at which its reader is woken before its timer.

@@ -17,6 +17,18 @@ pub const COMM_LEN: usize = 16;
 
 /// [`RawEvent::kind`] of a TCP state change.
 pub const KIND_STATE: u16 = 1;
+/// [`RawEvent::kind`] of a `connect()` that failed before the socket left CLOSE. `error` is the errno
+/// that it returned; `daddr` and `dport` are what it was called with.
+pub const KIND_CONNECT: u16 = 2;
+/// [`RawEvent::kind`] of a `bind()` that failed. `error` is the errno that it returned; `saddr` and
+/// `sport` are what it was called with; there is no remote end.
+pub const KIND_BIND: u16 = 3;
+/// [`RawEvent::kind`] of a call that found no free file descriptor (`EMFILE`) or no free file of the
+/// system (`ENFILE`). There are no addresses, and `family` is 0.
+pub const KIND_FD: u16 = 4;
+/// [`RawEvent::kind`] of a TIME-WAIT entry that takes a socket's place. `old` is the socket's state,
+/// `new` the entry's substate: `TIME_WAIT`, or `FIN_WAIT2` while the peer's FIN is still to come.
+pub const KIND_TIMEWAIT: u16 = 5;
 
 /// TCP states as the kernel numbers them (`include/net/tcp_states.h`).
 pub mod state {
@@ -48,11 +60,12 @@ pub mod state {
 
 /// How the owner in a record is known ([`RawEvent::owner`]).
 pub mod owner {
-    /// Not known: the socket existed before the trace, or was accepted. `pid`, `tgid`, `comm` are 0.
+    /// Not known: the socket existed before the trace, or was not accepted yet. `pid`, `tgid`, `comm`
+    /// are 0.
     pub const UNKNOWN: u8 = 0;
     /// This very transition ran in the owner's own system call.
     pub const CURRENT: u8 = 1;
-    /// Stored when the owner called `connect()` or `listen()` on this socket.
+    /// Stored when the owner called `connect()`, `listen()` or `accept()` for this socket.
     pub const STORED: u8 = 2;
 }
 
@@ -72,6 +85,10 @@ pub mod flag {
     pub const STABLE_FIELDS_ONLY: u8 = 1 << 4;
     /// A failure: the kernel side put this record into the ring for failures.
     pub const FAILURE: u8 = 1 << 5;
+    /// Not seen, but concluded from a state change.
+    pub const INFERRED: u8 = 1 << 6;
+    /// `error` is what `connect()` returned; `sk_err` was 0.
+    pub const RETURNED: u8 = 1 << 7;
 }
 
 /// One record, as the kernel side writes it into a ring and as a capture keeps it.
@@ -80,7 +97,7 @@ pub mod flag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RawEvent {
-    /// What happened: [`KIND_STATE`].
+    /// What happened: [`KIND_STATE`] and its like.
     pub kind: u16,
     /// Size of this record in bytes.
     pub size: u16,
@@ -114,7 +131,7 @@ pub struct RawEvent {
     pub old: u8,
     /// State after, see [`state`].
     pub new: u8,
-    /// 4 or 6; an IPv6 socket that speaks IPv4 (v4-mapped) counts as 4.
+    /// 4 or 6; an IPv6 socket that speaks IPv4 (v4-mapped) counts as 4. 0: no addresses.
     pub family: u8,
     /// `sk_shutdown`: bit 0 receive, bit 1 send (`RCV_SHUTDOWN`, `SEND_SHUTDOWN`).
     pub shutdown: u8,
@@ -158,3 +175,30 @@ pub struct Counters {
 }
 
 const _: () = assert!(size_of::<Counters>() == 64);
+
+/// What the state hook must know of the other hooks, which are attached before it: the one value of the
+/// map `SETTINGS`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Settings {
+    /// Which hook waits for the return of `connect()`: see [`connect_return`].
+    pub connect_return: u8,
+    /// 1 to infer from a state change that a TIME-WAIT entry took the socket's place.
+    pub timewait_inferred: u8,
+    /// Zero.
+    pub padding: [u8; 6],
+}
+
+const _: () = assert!(size_of::<Settings>() == 8);
+
+/// Values of [`Settings::connect_return`].
+pub mod connect_return {
+    /// None.
+    pub const NONE: u8 = 0;
+    /// One on `tcp_v4_connect` and `tcp_v6_connect`.
+    pub const FUNCTION: u8 = 1;
+    /// One on the system call, which `io_uring` does not make.
+    pub const SYSCALL: u8 = 2;
+}

@@ -4,16 +4,14 @@
 
 use core::cell::UnsafeCell;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, generated::bpf_get_current_comm,
-};
-use tracer_ebpf::{COMM_LEN, flag, owner, state};
+use tracer_ebpf::{flag, owner, state};
 
 use crate::{
     filter,
     maps::{LIVES, LIVES_BY_ADDR},
-    offsets::LIFE_BUCKETS,
+    offsets::{LIFE_BUCKETS, LIFE_TABLE},
     sock::Sock,
+    task::Task,
 };
 
 /// The memory of one socket. All zero: nothing known.
@@ -22,14 +20,11 @@ use crate::{
 pub(crate) struct Life {
     /// When `state` was entered, `CLOCK_BOOTTIME` nanoseconds.
     pub since_ns: u64,
-    /// The owner's cgroup.
-    pub cgroup: u64,
     /// The socket's cookie: tells it from a later one at the same address. Made up where the kernel's
     /// can't be had; 0 for a newborn, which has none yet.
     pub cookie: u64,
-    pub tgid: u32,
-    pub pid: u32,
-    pub comm: [u8; COMM_LEN],
+    /// Who owns it.
+    pub task: Task,
     /// The local port that an earlier attempt left behind in `inet_sport` when this `connect()`
     /// began: as long as it is unchanged, this attempt has no port of its own.
     pub stale_port: u16,
@@ -41,7 +36,21 @@ pub(crate) struct Life {
     pub flags: u8,
     /// 1 when the filters on owners want this socket.
     pub wanted: u8,
-    pub padding: [u8; 2],
+    /// Where the `connect()` that began it stands, see [`connecting`].
+    pub connecting: u8,
+    pub padding: u8,
+}
+
+/// [`Life::connecting`]: only where a hook waits for the return of `connect()`.
+pub(crate) mod connecting {
+    /// It has returned, or no hook waits for it.
+    pub(crate) const NO: u8 = 0;
+    /// It has not returned yet.
+    pub(crate) const IN_CALL: u8 = 1;
+    /// It has not returned yet, and the socket is closed again: that was reported.
+    pub(crate) const TOLD: u8 = 2;
+    /// The same, and the report waits in `PARKED` for the errno that it returns.
+    pub(crate) const PARKED: u8 = 3;
 }
 
 const _: () = assert!(size_of::<Life>() == 56);
@@ -196,19 +205,12 @@ impl Life {
     /// The current task called `connect()` or `listen()`: from here on it is the owner.
     #[inline(always)]
     pub(crate) fn begin<S: Sock>(&mut self, sock: S, new: u8, sport: u16, now: u64) {
-        let ids = bpf_get_current_pid_tgid();
-        self.tgid = (ids >> 32) as u32;
-        self.pid = ids as u32;
-        // SAFETY: the helper fills the array, zero-padded. It can't fail for the current task.
-        let _ = unsafe { bpf_get_current_comm(self.comm.as_mut_ptr().cast(), COMM_LEN as u32) };
-        // SAFETY: takes no argument.
-        self.cgroup = unsafe { bpf_get_current_cgroup_id() };
-        self.owner = owner::STORED;
+        self.owned_by_current();
         let held = new == state::SYN_SENT && sock.num() != 0;
         self.flags = if held { flag::PORT_HELD } else { 0 };
         self.stale_port = if held { 0 } else { sport };
-        self.wanted = u8::from(filter::owner_wanted(self));
-        self.cookie = sock.cookie().unwrap_or_else(|| made_cookie(sock, now));
+        self.cookie = if by_cookie() { sock.cookie() } else { made_cookie(sock, now) };
+        self.connecting = connecting::NO;
     }
 
     /// A listener bore this socket in softirq: nobody owns it yet.
@@ -217,21 +219,37 @@ impl Life {
         clear(self);
         self.flags = flag::PASSIVE;
         // The cookie that it carries may still be its listener's (`inet_csk_clone_lock`).
-        self.cookie = if sock.cookie().is_some() { 0 } else { made_cookie(sock, now) };
+        self.cookie = if by_cookie() { 0 } else { made_cookie(sock, now) };
+    }
+
+    /// The current task owns this socket.
+    #[inline(always)]
+    pub(crate) fn owned_by_current(&mut self) {
+        self.task.set_current();
+        self.wanted = u8::from(filter::owner_wanted(&self.task));
+        self.owner = owner::STORED;
     }
 
     /// Whether this is the life of that very socket, and not of an earlier one at its address whose
     /// end was missed.
     #[inline(always)]
     pub(crate) fn is_of<S: Sock>(&mut self, sock: S) -> bool {
-        let Some(cookie) = sock.cookie() else {
+        if !by_cookie() {
             return true;
-        };
-        if self.cookie == 0 {
-            self.cookie = cookie;
+        }
+        let cookie = sock.cookie();
+        if self.cookie == 0 || cookie == 0 {
+            self.cookie |= cookie;
+            return true;
         }
         self.cookie == cookie
     }
+}
+
+/// Whether lives carry the kernel's cookie of their sockets: where the state hook makes one for each.
+#[inline(always)]
+fn by_cookie() -> bool {
+    LIFE_TABLE.load() != 0
 }
 
 /// A cookie of our own for a socket first seen now: its address alone is used again by later ones.

@@ -18,13 +18,17 @@
 #[cfg(not(target_arch = "bpf"))]
 extern crate std;
 
+mod call;
 mod emit;
 mod filter;
 mod life;
 mod maps;
 mod offsets;
+mod probed;
 mod probes;
+mod record;
 mod sock;
+mod task;
 
 /// The kernel lets only GPL-compatible programs call `bpf_probe_read_kernel` and the like. The
 /// sources are MIT OR Apache-2.0; this tells the kernel that the MIT side is GPL-compatible.

@@ -1,12 +1,15 @@
 //! Every map, its bound, and what happens when it is full.
 
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use tracer_ebpf::{COMM_LEN, Counters, RawEvent};
+use tracer_ebpf::{COMM_LEN, Counters, RawEvent, Settings};
 
-use crate::life::{Bucket, Life};
+use crate::{
+    call::Call,
+    life::{Bucket, Life},
+};
 
 /// State changes. Full: the record is dropped and counted. Userspace sets the size.
 #[btf_map(name = "RING_STATE")]
@@ -31,6 +34,31 @@ pub(crate) static LIVES: Array<Bucket, 16_384> = Array::new();
 /// unknown, and that is counted.
 #[btf_map(name = "LIVES_BY_ADDR")]
 pub(crate) static LIVES_BY_ADDR: HashMap<u64, Life, 65_536> = HashMap::new();
+
+/// System calls, or functions behind a kretprobe, that are under way, by thread. Full: the longest
+/// under way is given up, as one that sleeps in `connect()`; the ones that end at once are what is
+/// looked for.
+#[btf_map(name = "CALLS")]
+pub(crate) static CALLS: LruHashMap<u64, Call, 8192> = LruHashMap::new();
+
+/// Failures whose report waits for the errno that `connect()` returns, by the socket's address. Full:
+/// the oldest is given up; each waits for the end of a function only.
+#[btf_map(name = "PARKED")]
+pub(crate) static PARKED: LruHashMap<u64, RawEvent, 1024> = LruHashMap::new();
+
+/// Sockets without a life whose `connect()` is known to need no report when it returns, by address.
+#[btf_map(name = "TOLD")]
+pub(crate) static TOLD: LruHashMap<u64, u8, 4096> = LruHashMap::new();
+
+/// What the state hook must know of the other hooks; userspace writes it before it attaches that one.
+#[btf_map(name = "SETTINGS")]
+static SETTINGS: Array<Settings, 1> = Array::new();
+
+/// The settings of this run.
+#[inline(always)]
+pub(crate) fn settings() -> Settings {
+    SETTINGS.get(0).copied().unwrap_or_default()
+}
 
 /// How many values one filter takes.
 pub(crate) const FILTER_ENTRIES: usize = 1024;

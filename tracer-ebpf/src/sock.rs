@@ -11,10 +11,13 @@ use aya_ebpf::{
 use crate::{
     life::{self, Life},
     offsets as off,
+    probed::ProbedSock,
 };
 
-const AF_INET6: u16 = 10;
-const IPPROTO_TCP: u16 = 6;
+/// `AF_INET6`
+pub(crate) const AF_INET6: u16 = 10;
+/// `IPPROTO_TCP`
+pub(crate) const IPPROTO_TCP: u16 = 6;
 
 /// Local and remote address and port as a probe sees them, v4-mapped addresses normalised.
 #[derive(Clone, Copy)]
@@ -37,11 +40,11 @@ pub(crate) struct Address(pub [u64; 2]);
 const MAPPED: u64 = 0xffff_0000;
 
 impl Address {
-    fn v4(raw: u32) -> Self {
+    pub(crate) fn v4(raw: u32) -> Self {
         Self([0, MAPPED | (u64::from(raw) << 32)])
     }
 
-    fn is_mapped(self) -> bool {
+    pub(crate) fn is_mapped(self) -> bool {
         self.0[0] == 0 && self.0[1] & 0xffff_ffff == MAPPED
     }
 
@@ -50,17 +53,17 @@ impl Address {
     }
 
     /// An IPv6 socket that speaks IPv4 may still have `::` as its local address.
-    fn as_v4(self) -> Self {
+    pub(crate) fn as_v4(self) -> Self {
         if self.is_unspecified() { Self::v4(0) } else { self }
     }
 }
 
 impl Tuple {
-    fn v4(saddr: u32, daddr: u32, sport: u16, dport: u16) -> Self {
+    pub(crate) fn v4(saddr: u32, daddr: u32, sport: u16, dport: u16) -> Self {
         Self { saddr: Address::v4(saddr), daddr: Address::v4(daddr), sport, dport, family: 4 }
     }
 
-    fn v6(saddr: Address, daddr: Address, sport: u16, dport: u16) -> Self {
+    pub(crate) fn v6(saddr: Address, daddr: Address, sport: u16, dport: u16) -> Self {
         if daddr.is_mapped() || saddr.is_mapped() {
             Self { saddr: saddr.as_v4(), daddr: daddr.as_v4(), sport, dport, family: 4 }
         } else {
@@ -86,8 +89,8 @@ pub(crate) trait Sock: Copy {
     fn netns(self) -> u32;
     /// Its address: what its life is kept under.
     fn addr(self) -> u64;
-    /// The kernel's cookie of the socket; `None`: this rung can't have it.
-    fn cookie(self) -> Option<u64>;
+    /// The kernel's cookie of the socket; 0: it has none yet, or this rung can't have it.
+    fn cookie(self) -> u64;
     fn life(self) -> Option<*mut Life>;
     /// The life of this socket, or one that is to begin; `None` when there is no room.
     fn life_or_new(self) -> Option<*mut Life>;
@@ -105,15 +108,16 @@ unsafe fn field<T: Copy>(base: *const u8, offset: &'static Global<u32>) -> T {
     unsafe { core::ptr::read_volatile(base.add(offset.load() as usize).cast::<T>()) }
 }
 
-/// A TCP socket behind a BTF-typed pointer. Kernel ≥ 5.12 (socket storage and cookies for tracing).
+/// A TCP socket behind a BTF-typed pointer. `TABLE`: its life is in the table, under its cookie; that
+/// takes Linux 5.12 (`bpf_get_socket_cookie` for tracing, compare-and-exchange).
 #[derive(Clone, Copy)]
-pub(crate) struct TrustedSock {
+pub(crate) struct TrustedSock<const TABLE: bool> {
     sk: *mut c_void,
     tcp: *const u8,
     addr: u64,
 }
 
-impl TrustedSock {
+impl<const TABLE: bool> TrustedSock<TABLE> {
     /// `None` for what isn't TCP (SCTP, DCCP and MPTCP's upper socket share the tracepoint).
     #[inline(always)]
     pub(crate) fn new(ctx: &BtfTracePointContext) -> Option<Self> {
@@ -130,7 +134,7 @@ impl TrustedSock {
     }
 }
 
-impl Sock for TrustedSock {
+impl<const TABLE: bool> Sock for TrustedSock<TABLE> {
     #[inline(always)]
     fn all_fields(self) -> bool {
         true
@@ -192,28 +196,33 @@ impl Sock for TrustedSock {
     }
 
     #[inline(always)]
-    fn cookie(self) -> Option<u64> {
-        // SAFETY: the tracepoint's own argument.
-        Some(unsafe { bpf_get_socket_cookie(self.sk) })
+    fn cookie(self) -> u64 {
+        if TABLE {
+            // SAFETY: the tracepoint's own argument.
+            unsafe { bpf_get_socket_cookie(self.sk) }
+        } else {
+            // SAFETY: skc_cookie is an atomic64_t.
+            unsafe { field(self.tcp, &off::OFF_COOKIE) }
+        }
     }
 
     #[inline(always)]
     fn life(self) -> Option<*mut Life> {
-        life::in_table(self.addr)
+        if TABLE { life::in_table(self.addr) } else { life::by_addr(self.addr) }
     }
 
     #[inline(always)]
     fn life_or_new(self) -> Option<*mut Life> {
-        life::in_table_or_taken(self.addr)
+        if TABLE { life::in_table_or_taken(self.addr) } else { life::by_addr_or_new(self.addr) }
     }
 
     #[inline(always)]
     fn forget(self) {
-        life::leave_table(self.addr);
+        if TABLE { life::leave_table(self.addr) } else { life::forget_addr(self.addr) }
     }
 }
 
-impl TrustedSock {
+impl<const TABLE: bool> TrustedSock<TABLE> {
     /// Two words at an offset.
     ///
     /// # Safety
@@ -229,23 +238,23 @@ impl TrustedSock {
     }
 }
 
-/// A TCP socket behind the plain tracepoint: the record's stable fields, and the socket's own
-/// fields through `bpf_probe_read_kernel` where BTF told their offsets.
+/// A TCP socket behind the plain tracepoint: the record's stable fields, and the socket's own where
+/// BTF told their offsets.
 #[derive(Clone, Copy)]
 pub(crate) struct TracepointSock<'a> {
     ctx: &'a TracePointContext,
-    addr: u64,
+    sock: ProbedSock,
 }
 
 impl<'a> TracepointSock<'a> {
     /// `None` for what isn't TCP.
     #[inline(always)]
     pub(crate) fn new(ctx: &'a TracePointContext) -> Option<Self> {
-        let sock = Self { ctx, addr: 0 };
+        let sock = Self { ctx, sock: ProbedSock::tcp_at(0) };
         if sock.record::<u16>(&off::TP_PROTOCOL) != IPPROTO_TCP {
             return None;
         }
-        Some(Self { ctx, addr: sock.record(&off::TP_SKADDR) })
+        Some(Self { ctx, sock: ProbedSock::tcp_at(sock.record(&off::TP_SKADDR)) })
     }
 
     /// A field of the tracepoint's record.
@@ -257,20 +266,15 @@ impl<'a> TracepointSock<'a> {
 
     /// A field of the socket; zero where offsets are not known.
     #[inline(always)]
-    fn probe<T: Default>(base: u64, offset: &'static Global<u32>) -> T {
-        if off::HAVE_OFFSETS.load() == 0 {
-            return T::default();
-        }
-        let at = (base + u64::from(offset.load())) as *const T;
-        // SAFETY: the helper checks the address and fails on a bad one.
-        unsafe { bpf_probe_read_kernel(at) }.unwrap_or_default()
+    fn known<T: Default>(self, read: impl FnOnce(ProbedSock) -> T) -> T {
+        if self.all_fields() { read(self.sock) } else { T::default() }
     }
 }
 
 impl Sock for TracepointSock<'_> {
     #[inline(always)]
     fn all_fields(self) -> bool {
-        off::HAVE_OFFSETS.load() != 0
+        self.sock.all_fields()
     }
 
     #[inline(always)]
@@ -289,51 +293,51 @@ impl Sock for TracepointSock<'_> {
 
     #[inline(always)]
     fn err(self) -> u16 {
-        Self::probe::<u32>(self.addr, &off::OFF_ERR) as u16
+        self.known(Sock::err)
     }
 
     #[inline(always)]
     fn shutdown(self) -> u8 {
-        Self::probe(self.addr, &off::OFF_SHUTDOWN)
+        self.known(Sock::shutdown)
     }
 
     #[inline(always)]
     fn num(self) -> u16 {
-        Self::probe(self.addr, &off::OFF_NUM)
+        self.known(Sock::num)
     }
 
     #[inline(always)]
     fn segs_out(self) -> u32 {
-        Self::probe(self.addr, &off::OFF_SEGS_OUT)
+        self.known(Sock::segs_out)
     }
 
     #[inline(always)]
     fn netns(self) -> u32 {
-        Self::probe(Self::probe(self.addr, &off::OFF_NET), &off::OFF_NETNS_INUM)
+        self.known(Sock::netns)
     }
 
     #[inline(always)]
     fn addr(self) -> u64 {
-        self.addr
+        self.sock.addr()
     }
 
     #[inline(always)]
-    fn cookie(self) -> Option<u64> {
-        None
+    fn cookie(self) -> u64 {
+        self.known(Sock::cookie)
     }
 
     #[inline(always)]
     fn life(self) -> Option<*mut Life> {
-        life::by_addr(self.addr)
+        life::by_addr(self.addr())
     }
 
     #[inline(always)]
     fn life_or_new(self) -> Option<*mut Life> {
-        life::by_addr_or_new(self.addr)
+        life::by_addr_or_new(self.addr())
     }
 
     #[inline(always)]
     fn forget(self) {
-        life::forget_addr(self.addr);
+        life::forget_addr(self.addr());
     }
 }

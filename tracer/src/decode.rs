@@ -3,10 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
-use tracer_ebpf::{KIND_STATE, RAW_EVENT_SIZE, RawEvent, flag, owner};
+use tracer_ebpf::{
+    KIND_BIND, KIND_CONNECT, KIND_FD, KIND_STATE, KIND_TIMEWAIT, RAW_EVENT_SIZE, RawEvent, flag,
+    owner,
+};
 use zerocopy::FromBytes;
 
-use crate::event::{Comm, Event, Known, Owner, State, StateChange};
+use crate::event::{
+    Call, CallFailed, Comm, Errno, Event, Known, Owner, State, StateChange, Subject, TimeWait,
+};
 
 /// Why a record was not understood. Counted, never fatal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,38 +39,70 @@ pub fn decode(batch: &Bytes) -> impl Iterator<Item = Result<Event, DecodeError>>
         }
         match raw.kind {
             KIND_STATE => state_change(&raw).map(Event::State),
+            KIND_TIMEWAIT => time_wait(&raw).map(Event::TimeWait),
+            KIND_CONNECT => call_failed(&raw, Call::Connect).map(Event::CallFailed),
+            KIND_BIND => call_failed(&raw, Call::Bind).map(Event::CallFailed),
+            KIND_FD => call_failed(&raw, Call::Descriptor).map(Event::CallFailed),
             kind => Err(DecodeError::Kind(kind)),
         }
     })
 }
 
-fn state_change(raw: &RawEvent) -> Result<StateChange, DecodeError> {
-    let state = |name, value| State::from_number(value).ok_or(DecodeError::Value(name, value));
+fn state(name: &'static str, value: u8) -> Result<State, DecodeError> {
+    State::from_number(value).ok_or(DecodeError::Value(name, value))
+}
+
+fn subject(raw: &RawEvent) -> Result<Subject, DecodeError> {
     let address = |bytes: [u8; 16]| match raw.family {
-        4 => Ok(IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15]))),
-        6 => Ok(IpAddr::V6(Ipv6Addr::from(bytes))),
+        0 if raw.kind == KIND_FD => Ok(None),
+        4 => Ok(Some(IpAddr::V4(Ipv4Addr::new(bytes[12], bytes[13], bytes[14], bytes[15])))),
+        6 => Ok(Some(IpAddr::V6(Ipv6Addr::from(bytes)))),
         other => Err(DecodeError::Value("family", other)),
     };
-    let has = |bit| raw.flags & bit != 0;
-    let all_fields = !has(flag::STABLE_FIELDS_ONLY);
-    Ok(StateChange {
+    let made = raw.flags & flag::COOKIE_MADE != 0;
+    let remote = !matches!(raw.kind, KIND_BIND | KIND_FD);
+    Ok(Subject {
         ts_ns: raw.ts_ns,
-        cookie: (raw.cookie != 0 && !has(flag::COOKIE_MADE)).then_some(raw.cookie),
-        old: state("old state", raw.old)?,
-        new: state("new state", raw.new)?,
+        cookie: (raw.cookie != 0 && !made).then_some(raw.cookie),
         src: address(raw.saddr)?,
         sport: (raw.sport != 0).then_some(raw.sport),
-        dst: address(raw.daddr)?,
-        dport: raw.dport,
+        dst: address(raw.daddr)?.filter(|_| remote),
+        dport: remote.then_some(raw.dport),
         netns: (raw.netns != 0).then_some(raw.netns),
         cgroup: (raw.cgroup != 0).then_some(raw.cgroup),
         owner: owned(raw)?,
+    })
+}
+
+fn state_change(raw: &RawEvent) -> Result<StateChange, DecodeError> {
+    let has = |bit| raw.flags & bit != 0;
+    let returned = has(flag::RETURNED);
+    let sk_err = if returned { 0 } else { raw.error };
+    Ok(StateChange {
+        subject: subject(raw)?,
+        old: state("old state", raw.old)?,
+        new: state("new state", raw.new)?,
         age_ns: (raw.age_ns != 0).then_some(raw.age_ns),
-        sk_err: all_fields.then_some(raw.error),
+        sk_err: (!has(flag::STABLE_FIELDS_ONLY)).then_some(sk_err),
+        returned: (returned && raw.error != 0).then_some(Errno(raw.error)),
         shut_down: raw.shutdown & 3 == 3,
         port_held: has(flag::PORT_HELD),
         sent: has(flag::SENT),
         passive: has(flag::PASSIVE),
+    })
+}
+
+fn call_failed(raw: &RawEvent, call: Call) -> Result<CallFailed, DecodeError> {
+    Ok(CallFailed { subject: subject(raw)?, call, errno: Errno(raw.error) })
+}
+
+fn time_wait(raw: &RawEvent) -> Result<TimeWait, DecodeError> {
+    Ok(TimeWait {
+        subject: subject(raw)?,
+        old: state("old state", raw.old)?,
+        substate: state("substate", raw.new)?,
+        inferred: raw.flags & flag::INFERRED != 0,
+        passive: raw.flags & flag::PASSIVE != 0,
     })
 }
 
@@ -112,7 +149,7 @@ mod tests {
     fn failure(change: impl FnOnce(&mut RawEvent)) -> Option<Failure> {
         match decode_one(&closed_while_connecting(change)).unwrap() {
             Event::State(change) => classify(&change),
-            Event::Lost(_) => unreachable!("a state record"),
+            _ => unreachable!("a state record"),
         }
     }
 
@@ -192,7 +229,7 @@ mod tests {
             prop_assert_eq!((change.old.number(), change.new.number()), (old, new));
             let failure = classify(&change);
             prop_assert!(failure.is_none() || new == state::CLOSE);
-            let shown = change.owner.map_or(String::new(), |owner| owner.comm.to_string());
+            let shown = change.subject.owner.map_or(String::new(), |owner| owner.comm.to_string());
             prop_assert!(!shown.chars().any(char::is_control));
         }
     }

@@ -178,7 +178,7 @@ impl FromStr for Errno {
 pub enum Known {
     /// The transition ran in the owner's own system call.
     Current,
-    /// Stored when the owner called `connect()` or `listen()`.
+    /// Stored when the owner called `connect()`, `listen()` or `accept()`.
     Stored,
 }
 
@@ -195,42 +195,97 @@ pub struct Owner {
     pub known: Known,
 }
 
-/// A TCP socket went from one state to another.
+/// What an event is about: which socket, whose, when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "facts of a record, each by itself")]
-pub struct StateChange {
+pub struct Subject {
     /// Nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub ts_ns: u64,
     /// The kernel's socket cookie.
     pub cookie: Option<u64>,
-    /// State before.
-    pub old: State,
-    /// State after.
-    pub new: State,
-    /// Local address; v4-mapped is given as IPv4.
-    pub src: IpAddr,
+    /// Local address; v4-mapped is given as IPv4. `None`: there is no socket.
+    pub src: Option<IpAddr>,
     /// Local port; `None`: the socket has none.
     pub sport: Option<u16>,
-    /// Remote address.
-    pub dst: IpAddr,
+    /// Remote address; `None`: there is no remote end.
+    pub dst: Option<IpAddr>,
     /// Remote port; 0 for a listener.
-    pub dport: u16,
+    pub dport: Option<u16>,
     /// Network namespace, as `readlink /proc/PID/ns/net` shows it.
     pub netns: Option<u32>,
     /// Cgroup id of the owner (inode of its directory in the cgroup2 hierarchy).
     pub cgroup: Option<u64>,
-    /// Who opened the socket.
+    /// Who opened the socket, or made the call.
     pub owner: Option<Owner>,
+}
+
+impl Subject {
+    /// 4 or 6; `None`: there are no addresses.
+    #[must_use]
+    pub fn family(&self) -> Option<u8> {
+        let of = |address: IpAddr| if address.is_ipv4() { 4 } else { 6 };
+        self.dst.or(self.src).map(of)
+    }
+}
+
+/// A TCP socket went from one state to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a record, each by itself")]
+pub struct StateChange {
+    /// Which socket.
+    pub subject: Subject,
+    /// State before.
+    pub old: State,
+    /// State after.
+    pub new: State,
     /// Nanoseconds spent in the old state.
     pub age_ns: Option<u64>,
     /// `sk_err`; `None`: this rung can't read it.
     pub sk_err: Option<u16>,
+    /// What `connect()` returned, where `sk_err` is 0 and a hook saw it.
+    pub returned: Option<Errno>,
     /// Both directions were shut down by the application (`SHUTDOWN_MASK`).
     pub shut_down: bool,
     /// The application had called `bind()` before `connect()`.
     pub port_held: bool,
     /// At least one segment left the socket.
     pub sent: bool,
+    /// This host is the server of the connection.
+    pub passive: bool,
+}
+
+/// A call that fails without a change of a socket's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Call {
+    /// `connect()`
+    Connect,
+    /// `bind()`
+    Bind,
+    /// Any that makes a file descriptor.
+    Descriptor,
+}
+
+/// A call failed, and no socket's state changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallFailed {
+    /// Which socket; the addresses are those that the call was given.
+    pub subject: Subject,
+    /// Which call.
+    pub call: Call,
+    /// What it returned.
+    pub errno: Errno,
+}
+
+/// A TIME-WAIT entry took a socket's place (`tcp_time_wait` in `net/ipv4/tcp_minisocks.c`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeWait {
+    /// Which socket.
+    pub subject: Subject,
+    /// The socket's last state.
+    pub old: State,
+    /// What the entry waits for: `TIME_WAIT` for its 60 seconds, `FIN_WAIT2` for the peer's FIN first.
+    pub substate: State,
+    /// Concluded from a state change.
+    pub inferred: bool,
     /// This host is the server of the connection.
     pub passive: bool,
 }
@@ -276,6 +331,10 @@ impl Loss {
 pub enum Event {
     /// A TCP state change.
     State(StateChange),
+    /// A call that failed.
+    CallFailed(CallFailed),
+    /// A TIME-WAIT entry.
+    TimeWait(TimeWait),
     /// Loss is data.
     Lost(Loss),
 }

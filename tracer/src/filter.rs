@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
+use nix::errno::Errno as E;
 use tracer_ebpf::COMM_LEN;
 
 use crate::{
     event::{Errno, State},
-    kernel::{cgroup, netns},
+    kernel::{cgroup, ladder::Hooked, netns},
     table::Selection,
 };
 
@@ -73,6 +74,41 @@ impl Filter {
         match &self.errors {
             Some(Selection::Errors(errors)) => self.failures && errors.is_subset(&early),
             _ => false,
+        }
+    }
+
+    /// Whether an event can pass these filters, or is needed for one that can: only then it is hooked.
+    #[must_use]
+    pub fn needs(&self, hooked: Hooked) -> bool {
+        let any_of = |errors: &[E]| match &self.errors {
+            Some(Selection::Errors(wanted)) => {
+                errors.iter().any(|&errno| wanted.contains(&Errno(errno as u16)))
+            }
+            _ => true,
+        };
+        let stateless = self.states.is_empty();
+        match hooked {
+            Hooked::State => true,
+            Hooked::Connect => stateless,
+            Hooked::TimeWait => {
+                !self.failures && (stateless || self.states.contains(&State::TIME_WAIT))
+            }
+            Hooked::Bind => {
+                // A socket that is bound has no remote end yet.
+                let local_only = self.dst.is_empty() && self.dports.is_empty();
+                stateless
+                    && local_only
+                    && any_of(&[E::EADDRINUSE, E::EADDRNOTAVAIL, E::EACCES, E::EPERM, E::EINVAL])
+            }
+            Hooked::Descriptor => {
+                let anywhere = self.family.is_none()
+                    && self.ports.is_empty()
+                    && self.dports.is_empty()
+                    && self.src.is_empty()
+                    && self.dst.is_empty();
+                stateless && anywhere && any_of(&[E::EMFILE, E::ENFILE])
+            }
+            Hooked::Accept => !self.connects_only(),
         }
     }
 

@@ -11,7 +11,7 @@
 //! - [`filter`]: what the user asked for, resolved to what the kernel side compares.
 //! - [`source`]: batches of records in the order of time.
 //! - [`decode`]: bytes to [`event`]s. [`reason`]: why a connection failed.
-//! - [`table`]: the fold; no clock, no I/O.
+//! - [`table`]: the fold; no clock, no I/O. [`ends`]: its part about how connections end.
 //! - [`sampler`]: measures ports while connects fail. [`ceilings`]: what it measures.
 //! - [`sink`]: text and JSON. [`run`]: the one loop. [`cli`]: the command line.
 
@@ -20,6 +20,7 @@
 pub mod ceilings;
 pub mod cli;
 pub mod decode;
+pub mod ends;
 pub mod event;
 pub mod filter;
 pub mod kernel;

@@ -12,7 +12,7 @@ use socklife::{
     cli::{Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors},
     filter::Filter,
     kernel::{
-        ladder::Ground,
+        ground::Ground,
         loader::{self, Kernel, Options},
         ring::boot_epoch_ns,
     },
@@ -126,10 +126,17 @@ fn to_the_end(
             Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
         let stop = Stop::listen()?;
         let kernel = Kernel::attach(&options, filter)?;
-        tracing::debug!("state changes come from {}", kernel.rung());
-        if stderr().is_terminal() && args.duration.is_none() {
-            say(&format!("watching ({}); Ctrl-C ends and prints totals", kernel.rung()));
+        for hook in kernel.hooks() {
+            tracing::debug!("{} from {}", hook.hooked.name(), hook.rung);
         }
+        for unseen in kernel.unseen() {
+            let what = unseen.hooked.unseen();
+            say(&format!("not seen on this kernel: {what} (`socklife features` says why)"));
+        }
+        say(&match args.duration {
+            Some(duration) => format!("watching for {:.1} s", duration.as_secs_f64()),
+            None => "watching; Ctrl-C ends and prints totals".to_owned(),
+        });
         let schedule = Schedule { duration: args.duration, interval: args.interval };
         let run = Run::new(Live::new(kernel), table, sink, sampler);
         run.drive(schedule, stop, Output::stdout()?).await

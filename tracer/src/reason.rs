@@ -5,7 +5,7 @@ use std::fmt;
 
 use nix::errno::Errno as E;
 
-use crate::event::{Errno, State, StateChange};
+use crate::event::{Call, CallFailed, Errno, State, StateChange};
 
 /// Why a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,11 +26,23 @@ pub enum Reason {
     Abandoned,
     /// This host gave up for another cause.
     LocalError,
+    /// `connect()` found no local address to send from: `EADDRNOTAVAIL` before a port is looked for.
+    NoSourceAddress,
+    /// `bind()` to an address that this host doesn't have: `EADDRNOTAVAIL`.
+    AddressNotLocal,
+    /// `bind()` to an address and port that are taken: `EADDRINUSE`.
+    AddressInUse,
+    /// A routing rule, a firewall or a missing privilege forbade it: `EACCES`, `EPERM`.
+    NotPermitted,
+    /// The process has no free file descriptor: `EMFILE`.
+    ProcessFileLimit,
+    /// The system has no free file: `ENFILE`.
+    SystemFileLimit,
 }
 
 impl Reason {
     /// All of them, in the order in which they are documented.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::PortRangeExhausted,
         Self::TupleCollision,
         Self::Refused,
@@ -39,6 +51,12 @@ impl Reason {
         Self::Reset,
         Self::Abandoned,
         Self::LocalError,
+        Self::NoSourceAddress,
+        Self::AddressNotLocal,
+        Self::AddressInUse,
+        Self::NotPermitted,
+        Self::ProcessFileLimit,
+        Self::SystemFileLimit,
     ];
 
     /// The stable name, as JSON has it.
@@ -53,6 +71,12 @@ impl Reason {
             Self::Reset => "reset",
             Self::Abandoned => "abandoned",
             Self::LocalError => "local-error",
+            Self::NoSourceAddress => "no-source-address",
+            Self::AddressNotLocal => "address-not-local",
+            Self::AddressInUse => "address-in-use",
+            Self::NotPermitted => "not-permitted",
+            Self::ProcessFileLimit => "process-file-limit",
+            Self::SystemFileLimit => "system-file-limit",
         }
     }
 }
@@ -85,7 +109,7 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
     let connecting = change.old == State::SYN_SENT;
     let Some(sk_err) = change.sk_err else {
         // The plain tracepoint without type information: only a missing port speaks for itself.
-        let exhausted = connecting && change.sport.is_none();
+        let exhausted = connecting && change.subject.sport.is_none();
         return connecting.then_some(Failure {
             reason: exhausted.then_some(Reason::PortRangeExhausted),
             error: exhausted.then_some(Errno::EADDRNOTAVAIL),
@@ -102,15 +126,34 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
     }
     let (reason, error) = if change.sent || change.shut_down {
         (Reason::Abandoned, None)
-    } else if change.sport.is_none() {
+    } else if change.subject.sport.is_none() {
         (Reason::PortRangeExhausted, Some(Errno::EADDRNOTAVAIL))
     } else if change.port_held {
         (Reason::TupleCollision, Some(Errno::EADDRNOTAVAIL))
     } else {
-        // A port was chosen and then something else failed; what, only connect()'s caller saw.
-        (Reason::LocalError, None)
+        // A port was chosen and then something else failed; what, only connect()'s caller saw, and the
+        // hook on its return.
+        (Reason::LocalError, change.returned)
     };
     Some(Failure { reason: Some(reason), error })
+}
+
+/// Classifies a call that failed: by what it returned, and for `bind()` by the port that it asked for.
+#[must_use]
+pub fn classify_call(failed: &CallFailed) -> Failure {
+    let errno = E::from_raw(i32::from(failed.errno.0));
+    let reason = match (failed.call, errno) {
+        (Call::Descriptor, E::ENFILE) => Reason::SystemFileLimit,
+        (Call::Descriptor, _) => Reason::ProcessFileLimit,
+        (_, E::EACCES | E::EPERM) => Reason::NotPermitted,
+        (Call::Connect, E::EADDRNOTAVAIL) => Reason::NoSourceAddress,
+        (Call::Connect, _) => by_errno(failed.errno.0),
+        (Call::Bind, E::EADDRINUSE) if failed.subject.sport.is_none() => Reason::PortRangeExhausted,
+        (Call::Bind, E::EADDRINUSE) => Reason::AddressInUse,
+        (Call::Bind, E::EADDRNOTAVAIL) => Reason::AddressNotLocal,
+        (Call::Bind, _) => Reason::LocalError,
+    };
+    Failure { reason: Some(reason), error: Some(failed.errno) }
 }
 
 fn by_errno(sk_err: u16) -> Reason {

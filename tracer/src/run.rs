@@ -111,7 +111,7 @@ impl<'a> Run<'a> {
                 () = until(deadline) => break,
             }
         }
-        self.source.stop();
+        self.source.stop()?;
         while let Some(batch) = self.source.rest()? {
             self.fold(&batch);
             if output.send_while_read(&mut self.buffer).await != Sent::Yes {
@@ -161,7 +161,8 @@ impl<'a> Run<'a> {
 
     fn now(&self) -> Result<Totals> {
         let duration_s = self.started.elapsed().as_secs_f64();
-        Ok(Totals { duration_s, produced: self.source.produced()? })
+        let unseen = self.source.unseen();
+        Ok(Totals { duration_s, produced: self.source.produced()?, unseen })
     }
 }
 

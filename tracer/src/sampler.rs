@@ -85,6 +85,6 @@ fn note(table: &mut Table, sample: Sample) {
 }
 
 fn measure(key: &FailureKey) -> Option<PortUse> {
-    let ports = ephemeral_ports::measure(key.netns?, key.src, key.dst?, key.dport?);
+    let ports = ephemeral_ports::measure(key.netns?, key.src?, key.dst?, key.dport?);
     ports.map_err(|error| tracing::debug!("can't measure ports: {error:#}")).ok()
 }

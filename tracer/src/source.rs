@@ -64,8 +64,11 @@ impl Live {
     }
 
     /// Detaches the kernel side, so that nothing more is produced.
-    pub fn stop(&mut self) {
-        self.kernel.detach();
+    ///
+    /// # Errors
+    /// The kernel side can't be asked what it skipped.
+    pub fn stop(&mut self) -> Result<()> {
+        self.kernel.detach()
     }
 
     /// What is left after [`Self::stop`]; `None` when that was all: when what was taken and what was
@@ -104,6 +107,12 @@ impl Live {
     pub fn produced(&self) -> Result<u64> {
         let counters = self.kernel.counters()?;
         Ok(counters.state_produced + counters.failure_produced + self.kernel.missed()?)
+    }
+
+    /// What the filters ask for and no hook of this kernel shows.
+    #[must_use]
+    pub fn unseen(&self) -> Vec<&'static str> {
+        self.kernel.unseen().iter().map(|unseen| unseen.hooked.name()).collect()
     }
 
     fn batch(&mut self, records: Bytes) -> Result<Batch> {

@@ -8,8 +8,9 @@ use std::{
 
 use crate::{
     ceilings::ephemeral_ports::PortUse,
-    event::{Comm, Errno, Event, Loss, State, StateChange},
-    reason::{Failure, Reason, classify},
+    ends::Ends,
+    event::{Call, CallFailed, Comm, Errno, Event, Loss, State, StateChange, Subject},
+    reason::{Failure, Reason, classify, classify_call},
 };
 
 /// Most rows that are kept apart; failures beyond them are counted in [`Table::unlisted`].
@@ -40,17 +41,20 @@ impl Selection {
 /// One row of failures: what is alike in them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FailureKey {
+    /// The call that failed; `None`: a socket's state changed.
+    pub call: Option<Call>,
     /// The errno that the application saw.
     pub error: Option<Errno>,
     /// Why.
     pub reason: Option<Reason>,
     /// The process's name.
     pub comm: Option<Comm>,
-    /// Local address.
-    pub src: IpAddr,
-    /// Local port: only where this host is the server, as its clients' ports all differ.
+    /// Local address; `None`: there is no socket.
+    pub src: Option<IpAddr>,
+    /// Local port: only of a `bind()`, and where this host is the server, as its clients' ports all
+    /// differ.
     pub sport: Option<u16>,
-    /// The upstream's address; `None` where this host is the server.
+    /// The upstream's address; `None` where this host is the server, or there is no remote end.
     pub dst: Option<IpAddr>,
     /// The upstream's port; `None` where this host is the server, or may be: the socket existed before,
     /// and one of the two ports is a client's.
@@ -62,17 +66,39 @@ pub struct FailureKey {
 impl FailureKey {
     fn of(change: &StateChange, failure: Failure) -> Self {
         // Which side this host is on is known of sockets whose beginning was seen.
-        let client = change.old == State::SYN_SENT || change.owner.is_some();
+        let client = change.old == State::SYN_SENT || change.subject.owner.is_some();
         let server = change.passive;
         Self {
+            sport: change.subject.sport.filter(|_| server),
+            dst: change.subject.dst.filter(|_| !server),
+            dport: change.subject.dport.filter(|_| client && !server),
+            ..Self::alike(&change.subject, failure)
+        }
+    }
+
+    fn of_call(failed: &CallFailed, failure: Failure) -> Self {
+        let key = Self::alike(&failed.subject, failure);
+        let sport = failed.subject.sport.filter(|_| failed.call == Call::Bind);
+        Self { call: Some(failed.call), sport, ..key }
+    }
+
+    /// Whether the remote ends are the clients of a listener of this host.
+    #[must_use]
+    pub fn is_clients(&self) -> bool {
+        self.call.is_none() && self.dst.is_none()
+    }
+
+    fn alike(subject: &Subject, failure: Failure) -> Self {
+        Self {
+            call: None,
             error: failure.error,
             reason: failure.reason,
-            comm: change.owner.map(|owner| owner.comm),
-            src: change.src,
-            sport: change.sport.filter(|_| server),
-            dst: (!server).then_some(change.dst),
-            dport: (client && !server).then_some(change.dport),
-            netns: change.netns,
+            comm: subject.owner.map(|owner| owner.comm),
+            src: subject.src,
+            sport: subject.sport,
+            dst: subject.dst,
+            dport: subject.dport,
+            netns: subject.netns,
         }
     }
 }
@@ -95,8 +121,8 @@ pub struct FailureRow {
 /// What an event changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A state change that is no failure, or none that was selected.
-    State,
+    /// No failure, or none that was selected.
+    None,
     /// A selected failure.
     Failure(Failure),
     /// Loss.
@@ -113,6 +139,7 @@ pub struct Table {
     failures: u64,
     unlisted: u64,
     lost: Loss,
+    ends: Ends,
 }
 
 impl Table {
@@ -127,12 +154,13 @@ impl Table {
             failures: 0,
             unlisted: 0,
             lost: Loss::default(),
+            ends: Ends::default(),
         }
     }
 
     /// Folds one event in.
     pub fn apply(&mut self, event: &Event) -> Change {
-        let change = match event {
+        let (key, subject, failure) = match event {
             Event::Lost(loss) => {
                 self.lost.ts_ns = loss.ts_ns;
                 self.lost.states += loss.states;
@@ -141,23 +169,35 @@ impl Table {
                 self.lost.owners += loss.owners;
                 return Change::Lost(*loss);
             }
-            Event::State(change) => change,
-        };
-        self.seen += 1;
-        match classify(change).filter(|failure| self.selection.wants(*failure)) {
-            None => Change::State,
-            Some(failure) => {
-                self.count(change, failure);
-                Change::Failure(failure)
+            Event::State(change) => {
+                self.seen += 1;
+                self.ends.note(change);
+                let Some(failure) = classify(change) else { return Change::None };
+                (FailureKey::of(change, failure), &change.subject, failure)
             }
+            Event::CallFailed(failed) => {
+                self.seen += 1;
+                let failure = classify_call(failed);
+                (FailureKey::of_call(failed, failure), &failed.subject, failure)
+            }
+            Event::TimeWait(entered) => {
+                self.seen += 1;
+                self.ends.note_time_wait(entered);
+                return Change::None;
+            }
+        };
+        if !self.selection.wants(failure) {
+            return Change::None;
         }
+        self.count(key, subject, failure);
+        Change::Failure(failure)
     }
 
-    fn count(&mut self, change: &StateChange, failure: Failure) {
+    fn count(&mut self, key: FailureKey, subject: &Subject, failure: Failure) {
         self.failures += 1;
         *self.reasons.entry(failure.reason).or_default() += 1;
         let full = self.rows.len() >= MAX_ROWS;
-        let row = match self.rows.entry(FailureKey::of(change, failure)) {
+        let row = match self.rows.entry(key) {
             Entry::Occupied(row) => row.into_mut(),
             Entry::Vacant(_) if full => {
                 self.unlisted += 1;
@@ -166,15 +206,15 @@ impl Table {
             Entry::Vacant(room) => room.insert(FailureRow {
                 count: 0,
                 pids: BTreeSet::new(),
-                first_ns: change.ts_ns,
-                last_ns: change.ts_ns,
+                first_ns: subject.ts_ns,
+                last_ns: subject.ts_ns,
                 ports: None,
             }),
         };
         row.count += 1;
-        row.first_ns = row.first_ns.min(change.ts_ns);
-        row.last_ns = row.last_ns.max(change.ts_ns);
-        if let Some(owner) = change.owner
+        row.first_ns = row.first_ns.min(subject.ts_ns);
+        row.last_ns = row.last_ns.max(subject.ts_ns);
+        if let Some(owner) = subject.owner
             && row.pids.len() < MAX_PIDS
         {
             row.pids.insert(owner.pid);
@@ -214,6 +254,12 @@ impl Table {
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
         self.lost() + self.lost.owners > 0
+    }
+
+    /// How connections ended, by upstream.
+    #[must_use]
+    pub fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Failures by reason.
@@ -262,19 +308,27 @@ mod tests {
 
     fn refused(pid: u32, ts_ns: u64, dport: u16) -> Event {
         Event::State(StateChange {
-            ts_ns,
-            cookie: Some(1),
+            subject: Subject {
+                ts_ns,
+                cookie: Some(1),
+                src: Some(Ipv4Addr::new(10, 0, 0, 1).into()),
+                sport: Some(40_000),
+                dst: Some(Ipv4Addr::new(10, 0, 0, 9).into()),
+                dport: Some(dport),
+                netns: Some(7),
+                cgroup: None,
+                owner: Some(Owner {
+                    pid,
+                    tid: pid,
+                    comm: Comm::new([b'a'; 16]),
+                    known: Known::Stored,
+                }),
+            },
             old: State::SYN_SENT,
             new: State::CLOSE,
-            src: Ipv4Addr::new(10, 0, 0, 1).into(),
-            sport: Some(40_000),
-            dst: Ipv4Addr::new(10, 0, 0, 9).into(),
-            dport,
-            netns: Some(7),
-            cgroup: None,
-            owner: Some(Owner { pid, tid: pid, comm: Comm::new([b'a'; 16]), known: Known::Stored }),
             age_ns: None,
             sk_err: Some(111),
+            returned: None,
             shut_down: false,
             port_held: false,
             sent: true,
@@ -300,7 +354,7 @@ mod tests {
     #[test]
     fn only_selected_errors_count() {
         let mut table = Table::new(Selection::Errors(BTreeSet::from([Errno::EADDRNOTAVAIL])));
-        assert_eq!(table.apply(&refused(1, 1, 80)), Change::State);
+        assert_eq!(table.apply(&refused(1, 1, 80)), Change::None);
         assert_eq!((table.seen(), table.failures()), (1, 0));
     }
 
@@ -310,7 +364,7 @@ mod tests {
         for index in 0..MAX_ROWS as u64 + 10 {
             let mut event = refused(1, index, 80);
             let Event::State(change) = &mut event else { unreachable!() };
-            change.dst = Ipv4Addr::from(u32::try_from(index).unwrap()).into();
+            change.subject.dst = Some(Ipv4Addr::from(u32::try_from(index).unwrap()).into());
             table.apply(&event);
         }
         assert_eq!(table.rows().len(), MAX_ROWS);
@@ -324,8 +378,8 @@ mod tests {
         for client in [50_000, 50_001, 50_002] {
             let mut event = refused(1, 1, client);
             let Event::State(change) = &mut event else { unreachable!() };
-            (change.old, change.owner) = (State::ESTABLISHED, None);
-            (change.passive, change.sport, change.sk_err) = (true, Some(443), Some(104));
+            (change.old, change.subject.owner) = (State::ESTABLISHED, None);
+            (change.passive, change.subject.sport, change.sk_err) = (true, Some(443), Some(104));
             table.apply(&event);
         }
         let rows = table.rows();
@@ -339,7 +393,8 @@ mod tests {
         for client in [50_000, 50_001] {
             let mut event = refused(1, 1, client);
             let Event::State(change) = &mut event else { unreachable!() };
-            (change.old, change.owner, change.sk_err) = (State::ESTABLISHED, None, Some(104));
+            (change.old, change.subject.owner, change.sk_err) =
+                (State::ESTABLISHED, None, Some(104));
             table.apply(&event);
         }
         let rows = table.rows();

@@ -101,7 +101,13 @@ impl Ground {
     }
 
     /// `socklife-load fail` to its end; checks that the callers saw what they should.
-    pub(crate) fn load(how: &str, family: Family, to: u16, count: u32, seen: &[(&str, u32)]) -> Result<Made> {
+    pub(crate) fn load(
+        how: &str,
+        family: Family,
+        to: u16,
+        count: u32,
+        seen: &[(&str, u32)],
+    ) -> Result<Made> {
         let to = SocketAddr::new(family.loopback(), to);
         let mut command = Command::new(load_binary());
         command.args(["fail", how, "--to", &to.to_string(), "--count", &count.to_string()]);
@@ -110,9 +116,13 @@ impl Ground {
             command.arg("--mapped");
         }
         let printed = run(&mut command)?;
-        let printed: Value = serde_json::from_str(&printed).context("what socklife-load printed")?;
+        let printed: Value =
+            serde_json::from_str(&printed).context("what socklife-load printed")?;
         for (outcome, count) in seen {
-            ensure!(printed["outcomes"][outcome] == *count, "the callers saw something else: {printed}");
+            ensure!(
+                printed["outcomes"][outcome] == *count,
+                "the callers saw something else: {printed}"
+            );
         }
         let pid = printed["pid"].as_u64().context("socklife-load says no pid")?;
         Ok(Made { pid, family, to })

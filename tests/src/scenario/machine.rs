@@ -84,7 +84,8 @@ fn loopback_up() -> Result<()> {
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)?;
     // SAFETY: this request reads an `ifreq`, which lives through the call.
-    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let outcome =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     ensure!(outcome == 0, "can't bring lo up: {}", std::io::Error::last_os_error());
     wait_for("the addresses of lo", || {
         let both = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()

@@ -74,7 +74,8 @@ impl Report {
 
 fn run(selection: &Selection, report: &mut Report) -> Result<()> {
     let started = Instant::now();
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
+    let release =
+        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
     let kernel = release.trim();
     let wanted = |case: &Case| {
         selection.tests.is_empty() || selection.tests.iter().any(|part| case.name.contains(part))

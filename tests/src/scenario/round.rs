@@ -62,7 +62,12 @@ struct Done {
 }
 
 /// Runs all cases; the last result is the round's own.
-pub(crate) fn run(rung: &str, kernel: &str, ground: &mut Ground, cases: Vec<Case>) -> Vec<CaseResult> {
+pub(crate) fn run(
+    rung: &str,
+    kernel: &str,
+    ground: &mut Ground,
+    cases: Vec<Case>,
+) -> Vec<CaseResult> {
     let names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
     let started = Instant::now();
     let all = |outcome, detail: &str, test: &String| CaseResult {
@@ -77,9 +82,7 @@ pub(crate) fn run(rung: &str, kernel: &str, ground: &mut Ground, cases: Vec<Case
             results.sort_by_key(|result| result.test == ROUND);
             results
         }
-        Ok(Err(refusal)) => {
-            names.iter().map(|test| all(Outcome::Unseen, &refusal, test)).collect()
-        }
+        Ok(Err(refusal)) => names.iter().map(|test| all(Outcome::Unseen, &refusal, test)).collect(),
         Err(error) => {
             let detail = format!("{error:#}");
             names.iter().map(|test| all(Outcome::Fail, &detail, test)).collect()

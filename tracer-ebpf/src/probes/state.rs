@@ -1,20 +1,21 @@
 //! TCP state changes: tracepoint `sock:inet_sock_set_state`, which fires in `inet_sk_state_store`
 //! and `inet_sk_set_state` (`net/ipv4/af_inet.c`), after the socket's port was put back and before
-//! `sk_state` changes. Checked against 5.10 to 6.18.
+//! `sk_state` changes. Checked against 5.10 to 7.2.
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns},
     macros::{btf_tracepoint, tracepoint},
     programs::{BtfTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::debug;
-use tracer_ebpf::{KIND_STATE, RAW_EVENT_SIZE, RawEvent, flag, owner, state};
+use tracer_ebpf::{KIND_STATE, RawEvent, connect_return, flag, owner, state};
 
+use super::timewait;
 use crate::{
-    emit, filter,
-    life::{Life, clear},
-    offsets as off,
+    call, emit, filter,
+    life::{Life, connecting},
+    maps::{self, PARKED, TOLD},
+    offsets as off, record,
     sock::{Sock, TracepointSock, TrustedSock, Tuple},
 };
 
@@ -35,7 +36,7 @@ pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
         counters.reentrant = 1;
     }
     emit::add(&mut counters.busy, 1);
-    if let Some(sock) = TrustedSock::new(&ctx) {
+    if let Some(sock) = TrustedSock::<true>::new(&ctx) {
         transition(&ctx, sock, old, new);
     }
     emit::add(&mut counters.busy, u64::MAX);
@@ -57,7 +58,20 @@ pub(crate) fn state_tp_btf_2(ctx: BtfTracePointContext) -> i32 {
     if passes_by(old, new) {
         return 0;
     }
-    if let Some(sock) = TrustedSock::new(&ctx) {
+    if let Some(sock) = TrustedSock::<true>::new(&ctx) {
+        transition(&ctx, sock, old, new);
+    }
+    0
+}
+
+/// First rung before Linux 5.12. The kernel skips none of its runs, and has no cookies for it.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
+pub(crate) fn state_tp_btf_old(ctx: BtfTracePointContext) -> i32 {
+    let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
+    if !passes_by(old, new)
+        && let Some(sock) = TrustedSock::<false>::new(&ctx)
+    {
         transition(&ctx, sock, old, new);
     }
     0
@@ -86,8 +100,7 @@ fn passes_by(old: u8, new: u8) -> bool {
 
 #[inline(always)]
 fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
-    // SAFETY: takes no argument.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let now = record::now();
     let mut tuple = sock.tuple();
 
     // `tcp_v4_connect`, `tcp_v6_connect` and `inet_csk_listen_start` run in the caller's own task.
@@ -106,6 +119,9 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
         let life = unsafe { &mut *life };
         if begins {
             life.begin(sock, new, tuple.sport, now);
+            if new == state::SYN_SENT && return_awaited() {
+                life.connecting = connecting::IN_CALL;
+            }
         } else if born {
             life.begin_passive(sock, now);
         } else if life.state == old {
@@ -117,31 +133,156 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
         if let Some(counters) = emit::counters() {
             emit::add(&mut counters.owner_dropped, 1);
         }
+        if new == state::SYN_SENT && return_awaited() {
+            let _ = TOLD.insert(sock.addr(), 1, 0);
+        }
         debug!(ctx, "no room for the owner of a socket");
     }
 
     tuple.sport = own_port(sock, &tuple, life, old, new);
-    let error = sock.err();
-    let failure = new == state::CLOSE && (old == state::SYN_SENT || error != 0);
-    let wanted =
-        if failure { filter::error_wanted(error) } else { off::FILTER_FAILURES.load() == 0 };
-    if wanted && filter::wanted(sock, &tuple, life, new) {
-        debug!(ctx, "state {} -> {} sk_err {}", old, new, error);
-        emit::emit(failure, |event| {
-            event.ts_ns = now;
-            event.age_ns = age_ns;
-            event.error = error;
-            event.old = old;
-            event.new = new;
-            write(event, sock, &tuple, life, begins, born);
-            if failure {
-                event.flags |= flag::FAILURE;
-            }
-        });
+    timewait::inferred(sock, &tuple, life, (old, new), now);
+    let change = Change { now, age_ns, old, new, begins, born, error: sock.err() };
+    let parked = change.awaits_errno(sock, &tuple, life);
+    if parked || change.wanted() {
+        let wanted = filter::state_wanted(new)
+            && filter::life_wanted(life)
+            && filter::endpoints_wanted(&tuple, || sock.netns());
+        if wanted && parked {
+            park(sock.addr(), |event| change.write(event, sock, &tuple, life));
+        } else if wanted {
+            debug!(ctx, "state {} -> {} sk_err {}", old, new, change.error);
+            emit::emit(change.is_failure(), |event| change.write(event, sock, &tuple, life));
+        }
     }
+    end(sock, life, old, new, parked);
+}
+
+/// The life ends with the socket, or, where only connecting sockets are followed, as soon as it does not
+/// connect any more. A hook that waits for the return of `connect()` ends it then.
+#[inline(always)]
+fn end<S: Sock>(sock: S, life: Option<*mut Life>, old: u8, new: u8, parked: bool) {
     let done = off::TRACK_ALL.load() == 0 && old == state::SYN_SENT;
-    if done || new == state::CLOSE {
-        sock.forget();
+    if new != state::CLOSE && !done {
+        return;
+    }
+    if let Some(life) = life
+        && new == state::CLOSE
+    {
+        // SAFETY: valid for the run of the program.
+        let stands = unsafe { &mut (*life).connecting };
+        if *stands == connecting::IN_CALL {
+            *stands = if parked { connecting::PARKED } else { connecting::TOLD };
+            return;
+        }
+    }
+    sock.forget();
+}
+
+/// Whether a hook sees the return of the `connect()` that the current task is in.
+#[inline(always)]
+fn return_awaited() -> bool {
+    match maps::settings().connect_return {
+        connect_return::NONE => false,
+        connect_return::FUNCTION => true,
+        _ => call::is_under_way(),
+    }
+}
+
+/// Keeps a report until `connect()` returns.
+#[inline(always)]
+fn park(addr: u64, write: impl FnOnce(&mut RawEvent)) {
+    let nothing: &RawEvent = &NOTHING;
+    if PARKED.insert(addr, nothing, 0).is_ok()
+        && let Some(event) = PARKED.get_ptr_mut(addr)
+    {
+        // SAFETY: valid for the run of the program, and this socket's own.
+        write(unsafe { &mut *event });
+    }
+}
+
+static NOTHING: RawEvent = {
+    // SAFETY: all fields are plain integers.
+    unsafe { core::mem::zeroed() }
+};
+
+/// One transition.
+#[derive(Clone, Copy)]
+struct Change {
+    now: u64,
+    age_ns: u64,
+    old: u8,
+    new: u8,
+    begins: bool,
+    born: bool,
+    /// `sk_err`.
+    error: u16,
+}
+
+impl Change {
+    #[inline(always)]
+    fn is_failure(self) -> bool {
+        self.new == state::CLOSE && (self.old == state::SYN_SENT || self.error != 0)
+    }
+
+    #[inline(always)]
+    fn wanted(self) -> bool {
+        if self.is_failure() {
+            filter::error_wanted(self.error)
+        } else {
+            off::FILTER_FAILURES.load() == 0
+        }
+    }
+
+    /// Whether this is the end of a `connect()` that failed with a port of its own and without an errno on
+    /// the socket, so that only what it returns tells why.
+    #[inline(always)]
+    fn awaits_errno<S: Sock>(self, sock: S, tuple: &Tuple, life: Option<*mut Life>) -> bool {
+        let Some(life) = life else { return false };
+        // SAFETY: valid for the run of the program.
+        let life = unsafe { &*life };
+        self.is_failure()
+            && self.error == 0
+            && life.connecting == connecting::IN_CALL
+            && life.flags & flag::PORT_HELD == 0
+            && tuple.sport != 0
+            && sock.segs_out() == 0
+            && sock.shutdown() & 3 != 3
+    }
+
+    #[inline(always)]
+    fn write<S: Sock>(self, event: &mut RawEvent, sock: S, tuple: &Tuple, life: Option<*mut Life>) {
+        record::what(event, KIND_STATE, self.now, self.old, self.new);
+        record::ends(event, tuple, sock.netns());
+        event.age_ns = self.age_ns;
+        event.error = self.error;
+        event.shutdown = sock.shutdown();
+        event.flags = match (sock.all_fields(), sock.segs_out()) {
+            (false, _) => flag::STABLE_FIELDS_ONLY,
+            (true, 0) => 0,
+            (true, _) => flag::SENT,
+        };
+        if self.is_failure() {
+            event.flags |= flag::FAILURE;
+        }
+        // Before Linux 6.15 a newborn still carries its listener's addresses and cookie
+        // (`inet_csk_clone_lock` set its own after the state).
+        event.cookie = if self.born && tuple.dport == 0 { 0 } else { sock.cookie() };
+        if let Some(life) = life {
+            // SAFETY: valid for the run of the program.
+            let life = unsafe { &*life };
+            record::owned(event, &life.task, if self.begins { owner::CURRENT } else { life.owner });
+            event.flags |= life.flags;
+            if event.cookie == 0 && off::LIFE_TABLE.load() == 0 {
+                event.cookie = life.cookie;
+                event.flags |= flag::COOKIE_MADE;
+            }
+        } else {
+            // What is held on the way to CLOSE was held by `bind()`: other ports are put back before.
+            if event.new == state::CLOSE && sock.num() != 0 {
+                event.flags |= flag::PORT_HELD;
+            }
+            record::unowned(event);
+        }
     }
 }
 
@@ -161,61 +302,4 @@ fn own_port<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, old: u8, n
         return 0;
     }
     tuple.sport
-}
-
-#[inline(always)]
-fn write<S: Sock>(
-    event: &mut RawEvent,
-    sock: S,
-    tuple: &Tuple,
-    life: Option<*mut Life>,
-    begins: bool,
-    born: bool,
-) {
-    event.kind = KIND_STATE;
-    event.size = RAW_EVENT_SIZE as u16;
-    // SAFETY: takes no argument.
-    event.cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: two u64 are 16 bytes.
-    unsafe {
-        event.saddr = core::mem::transmute::<[u64; 2], [u8; 16]>(tuple.saddr.0);
-        event.daddr = core::mem::transmute::<[u64; 2], [u8; 16]>(tuple.daddr.0);
-    }
-    event.sport = tuple.sport;
-    event.dport = tuple.dport;
-    event.family = tuple.family;
-    event.netns = sock.netns();
-    event.shutdown = sock.shutdown();
-    event.flags = match (sock.all_fields(), sock.segs_out()) {
-        (false, _) => flag::STABLE_FIELDS_ONLY,
-        (true, 0) => 0,
-        (true, _) => flag::SENT,
-    };
-    // Before Linux 6.15 a newborn still carries its listener's addresses and cookie
-    // (`inet_csk_clone_lock` set its own after the state).
-    event.cookie = if born && tuple.dport == 0 { 0 } else { sock.cookie().unwrap_or(0) };
-    if let Some(life) = life {
-        // SAFETY: valid for the run of the program.
-        let life = unsafe { &*life };
-        event.owner = if begins { owner::CURRENT } else { life.owner };
-        event.tgid = life.tgid;
-        event.pid = life.pid;
-        event.comm = life.comm;
-        event.cgroup = life.cgroup;
-        event.flags |= life.flags;
-        if sock.cookie().is_none() {
-            event.cookie = life.cookie;
-            event.flags |= flag::COOKIE_MADE;
-        }
-    } else {
-        // What is held on the way to CLOSE was held by `bind()`: other ports are put back before.
-        if event.new == state::CLOSE && sock.num() != 0 {
-            event.flags |= flag::PORT_HELD;
-        }
-        event.owner = owner::UNKNOWN;
-        event.tgid = 0;
-        event.pid = 0;
-        clear(&mut event.comm);
-        event.cgroup = 0;
-    }
 }

@@ -32,6 +32,7 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_FUNC: u32 = 12;
 
 /// The structs and unions of a BTF blob.
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub struct Btf {
     /// Where each type starts in `data`, by type id − 1.
     types: Vec<usize>,
     structs: HashMap<Vec<u8>, u32>,
+    functions: HashMap<Vec<u8>, u32>,
 }
 
 impl Btf {
@@ -77,7 +79,7 @@ impl Btf {
         let strings = header + word(16)? as usize;
 
         let mut types = Vec::new();
-        let mut structs = HashMap::new();
+        let (mut structs, mut functions) = (HashMap::new(), HashMap::new());
         let mut at = types_at;
         while at < types_end {
             let info = word(at + 4)?;
@@ -87,10 +89,13 @@ impl Btf {
                 let name = c_str(&data, strings + word(at)? as usize)?;
                 let id = u32::try_from(types.len()).unwrap_or(u32::MAX);
                 structs.entry(name.to_vec()).or_insert(id);
+            } else if kind == KIND_FUNC {
+                let name = c_str(&data, strings + word(at)? as usize)?;
+                functions.entry(name.to_vec()).or_insert(word(at + 8)?);
             }
             at += 12 + trailer(kind, info & 0xffff)?;
         }
-        Ok(Self { data, strings, types, structs })
+        Ok(Self { data, strings, types, structs, functions })
     }
 
     /// Byte offset of a field, by a path of members such as `ns.inum`. Members of anonymous structs
@@ -110,6 +115,14 @@ impl Btf {
             id = member;
         }
         Ok(bits / 8)
+    }
+
+    /// How many arguments a function takes; `None`: this kernel has no such function, or inlined it.
+    #[must_use]
+    pub fn arguments(&self, function: &str) -> Option<u32> {
+        let prototype = *self.functions.get(function.as_bytes())?;
+        let at = *self.types.get((prototype as usize).checked_sub(1)?)?;
+        Some(read_u32(&self.data, at + 4).ok()? & 0xffff)
     }
 
     /// Bit offset and type of a member of a struct or union, through anonymous ones.

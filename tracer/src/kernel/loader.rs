@@ -1,25 +1,22 @@
-//! Loading and attaching the kernel-side programs on the best rung that this kernel gives.
-
-use std::{
-    any::Any,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-};
+//! Loading and attaching the kernel-side programs, each event on the best rung that this kernel gives.
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{BtfTracePoint, ProgramError, TracePoint},
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use tracer_ebpf::{Counters, globals};
+use tracer_ebpf::{Counters, Settings, connect_return, globals as names};
 use zerocopy::transmute;
 
 use super::{
     btf::Btf,
-    ladder::{Feature, Hooks, Refusal, Rung, release, require_ring_buffer, version},
+    globals::Globals,
+    ground::{before, release, require_ring_buffer},
+    hooks::{Footing, Hook},
+    ladder::{Feature, Hooked, Hooks, Level, Refusal, Rung},
     privilege,
     ring::Rings,
     tracefs,
@@ -32,11 +29,6 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SOCKLIFE_OBJECT"));
 /// The object's counters as an array, as aya reads it.
 type RawCounters = [u64; size_of::<Counters>() / 8];
 
-/// Buckets of 8 sockets each that the kernel side remembers: 131,072 sockets in 8 MiB.
-const LIFE_BUCKETS: u32 = 16_384;
-/// The same where only connecting sockets are followed: 8,192 of them in 512 KiB.
-const CONNECTING_BUCKETS: u32 = 1024;
-
 /// What a run asks of the kernel side.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,40 +40,60 @@ pub struct Options {
     pub kernel_log: bool,
 }
 
+/// An event that can't be seen on this kernel.
+#[derive(Clone, Debug)]
+pub struct Unseen {
+    /// Which.
+    pub hooked: Hooked,
+    /// Why each rung can't be used.
+    pub refused: Vec<Refusal>,
+}
+
 /// The kernel side of a run: attached until dropped.
 pub struct Kernel {
     rings: Rings,
     counters: PerCpuArray<MapData, RawCounters>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    /// Detaches the program when dropped.
-    link: Option<Box<dyn Any>>,
-    program: OwnedFd,
+    /// State changes first: detached in this order, so that no other hook misses a failure that the
+    /// state hook leaves to it.
+    hooks: Vec<Hook>,
+    unseen: Vec<Unseen>,
+    /// What the kernel skipped by the time the hooks were detached.
+    skipped: u64,
     /// Keeps the programs and the other maps.
     _ebpf: Ebpf,
-    rung: Rung,
-    refused: Vec<Refusal>,
 }
 
 impl Kernel {
-    /// Loads and attaches, trying the rungs that `options` allows, best first.
+    /// Loads and attaches what a run with these filters needs, each event on the best rung that `options`
+    /// allows. State changes can't be done without; another event that can't be had is in
+    /// [`Self::unseen`].
     ///
     /// # Errors
-    /// Not enough privilege, a kernel that is too old, or no rung loads: the message says why for
-    /// each. A filter that the remaining rung can't apply in the kernel.
+    /// Not enough privilege, a kernel that is too old, or no rung for state changes loads: the message
+    /// says why for each. A filter that the remaining rung can't apply in the kernel.
     pub fn attach(options: &Options, filter: &Filter) -> Result<Self> {
         require_ring_buffer()?;
         privilege::require_bpf()?;
         lift_memlock();
+        if options.hooks.allow(Hooked::State, Level::Tracepoint) {
+            tracefs::provide();
+        }
         let mut refused = Vec::new();
-        for &rung in options.hooks.state_rungs() {
+        for rung in Hooked::State.rungs() {
+            if !options.hooks.allow(Hooked::State, rung.level) {
+                let why = format!("left out by --hooks {}", options.hooks.name());
+                refused.push(Refusal { rung: rung.name, why });
+                continue;
+            }
             match Self::attach_rung(rung, options, filter) {
                 Ok(mut kernel) => {
-                    kernel.refused = refused;
+                    kernel.hooks[0].refused = refused;
                     return Ok(kernel);
                 }
                 Err(error) => {
                     tracing::debug!("{rung}: {error:?}");
-                    refused.push(Refusal { rung: rung.state_hook(), why: explain(&error) });
+                    refused.push(Refusal { rung: rung.name, why: super::hooks::explain(&error) });
                 }
             }
         }
@@ -94,28 +106,41 @@ impl Kernel {
         )
     }
 
-    fn attach_rung(rung: Rung, options: &Options, filter: &Filter) -> Result<Self> {
+    fn attach_rung(rung: &'static Rung, options: &Options, filter: &Filter) -> Result<Self> {
         let mut globals = Globals::new(options, filter);
-        match Btf::of_this_kernel() {
-            Ok(btf) => globals.offsets(&btf)?,
-            Err(error) if rung == Rung::BtfTracepoint => return Err(error.into()),
-            Err(error) => refuse_blind_filters(filter).context(error)?,
+        let (types, no_fields) = match Btf::of_this_kernel() {
+            Ok(btf) => {
+                globals.offsets(&btf)?;
+                let no_fields = globals.hook_offsets(&btf).err().map(|error| error.to_string());
+                (Some(btf), no_fields)
+            }
+            Err(error) if rung.level == Level::Typed => return Err(error.into()),
+            Err(error) => {
+                let why = error.to_string();
+                refuse_blind_filters(filter).context(error)?;
+                (None, Some(why))
+            }
+        };
+        if rung.level == Level::Tracepoint {
+            for (name, offset) in tracefs::state_fields()? {
+                globals.word(name, offset);
+            }
         }
-        if rung == Rung::Tracepoint {
-            globals.fields = tracefs::state_fields()?;
-        }
+        let in_table = rung.level == Level::Typed && !before((5, 12));
+        globals.byte(names::LIFE_TABLE, u8::from(in_table));
         let mut loader = EbpfLoader::new();
         globals.set(&mut loader);
         loader
             .map_max_entries("RING_STATE", options.ring_size)
             .map_max_entries("RING_FAILURE", options.ring_size);
-        // The other rung's map stays as small as can be.
-        match rung {
-            Rung::BtfTracepoint => loader
+        // The other rungs' map stays as small as can be.
+        if in_table {
+            loader
                 .map_max_entries("LIVES", globals.life_buckets)
-                .map_max_entries("LIVES_BY_ADDR", 1),
-            Rung::Tracepoint => loader.map_max_entries("LIVES", 1),
-        };
+                .map_max_entries("LIVES_BY_ADDR", 1);
+        } else {
+            loader.map_max_entries("LIVES", 1);
+        }
         let mut ebpf = loader.load(OBJECT).context("can't create the maps")?;
         fill_filters(&mut ebpf, filter)?;
         let counters = ebpf.take_map("COUNTERS").context("the object has no map COUNTERS")?;
@@ -126,41 +151,34 @@ impl Kernel {
             .then(|| EbpfLogger::init(&mut ebpf))
             .transpose()
             .context("aya-log")?;
-        let (link, program): (Box<dyn Any>, _) = match rung {
-            Rung::BtfTracepoint => {
-                let btf = aya::Btf::from_sys_fs()?;
-                // The second takes what the kernel skips the first for. Both are loaded before one
-                // is attached, so that they begin together.
-                for name in ["state_tp_btf", "state_tp_btf_2"] {
-                    let program: &mut BtfTracePoint = program(&mut ebpf, name)?.try_into()?;
-                    program.load("inet_sock_set_state", &btf)?;
-                }
-                let mut attach = |name| -> Result<_> {
-                    let program: &mut BtfTracePoint = program(&mut ebpf, name)?.try_into()?;
-                    let id = program.attach()?;
-                    Ok((program.take_link(id)?, program.fd()?.try_clone()?))
-                };
-                let (first, program) = attach("state_tp_btf")?;
-                let (second, _) = attach("state_tp_btf_2")?;
-                (Box::new((first, second)), program)
+        let btf = aya::Btf::from_sys_fs().map_err(|error| error.to_string());
+        let footing = Footing { btf, types, no_fields };
+
+        let (mut hooks, mut unseen) = (Vec::new(), Vec::new());
+        for hooked in Hooked::ALL {
+            if hooked == Hooked::State || !filter.needs(hooked) {
+                continue;
             }
-            Rung::Tracepoint => {
-                let program: &mut TracePoint =
-                    program(&mut ebpf, "state_tracepoint")?.try_into()?;
-                program.load()?;
-                let id = program.attach("sock", "inet_sock_set_state")?;
-                (Box::new(program.take_link(id)?), program.fd()?.try_clone()?)
+            match Hook::attach(&mut ebpf, hooked, options.hooks, &footing) {
+                Ok(hook) => hooks.push(hook),
+                Err(refused) => unseen.push(Unseen { hooked, refused }),
             }
-        };
-        let program = program.as_fd().try_clone_to_owned()?;
-        let (link, refused) = (Some(link), Vec::new());
-        Ok(Self { rings, counters, logger, link, program, _ebpf: ebpf, rung, refused })
+        }
+        write_settings(&mut ebpf, &hooks)?;
+        hooks.insert(0, Hook::attach_on(&mut ebpf, Hooked::State, rung, &footing)?);
+        Ok(Self { rings, counters, logger, hooks, unseen, skipped: 0, _ebpf: ebpf })
     }
 
-    /// The rung in use for state changes.
+    /// The hooks in use, that of state changes first.
     #[must_use]
-    pub fn rung(&self) -> Rung {
-        self.rung
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// What the filters ask for and this kernel can't show.
+    #[must_use]
+    pub fn unseen(&self) -> &[Unseen] {
+        &self.unseen
     }
 
     /// Waits until a ring fills up faster than the timer empties it.
@@ -177,8 +195,13 @@ impl Kernel {
     }
 
     /// Detaches the programs. What they left in the rings stays for [`Self::drain_rest`].
-    pub fn detach(&mut self) {
-        self.link = None;
+    ///
+    /// # Errors
+    /// A program's descriptor can't be asked.
+    pub fn detach(&mut self) -> Result<()> {
+        self.skipped = self.skipped_so_far()?;
+        self.hooks.clear();
+        Ok(())
     }
 
     /// Takes what the rings still hold after [`Self::detach`]; empty when there is no more.
@@ -189,20 +212,22 @@ impl Kernel {
         self.rings.drain_rest()
     }
 
-    /// How often the kernel skipped the program: since Linux 6.1 when the same CPU was in the middle of
-    /// it already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), the
-    /// plain tracepoint's also while another eBPF program ran (`trace_call_bpf`, counted since 6.7). Less
-    /// what the second program took, each is a state change that nobody saw.
+    /// How often the kernel skipped a program: since Linux 6.1 when the same CPU was in the middle of
+    /// it already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), that
+    /// of a plain tracepoint or a kprobe also while another eBPF program ran (`trace_call_bpf`, counted
+    /// since 6.7). Less what the second program took, each is an event that nobody saw.
     ///
     /// # Errors
-    /// The program's descriptor can't be asked.
+    /// A program's descriptor can't be asked.
     pub fn missed(&self) -> Result<u64> {
-        let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
-        let info = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
-        let misses = info.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
-        let skipped: u64 = misses.and_then(|number| number.trim().parse().ok()).unwrap_or(0);
+        let skipped = self.skipped_so_far()?;
         // Asked for afterwards: a skipped run may be on its way to the second program.
         Ok(skipped.saturating_sub(self.counters()?.rescued))
+    }
+
+    fn skipped_so_far(&self) -> Result<u64> {
+        let now: u64 = self.hooks.iter().map(Hook::skipped).sum::<Result<u64>>()?;
+        Ok(self.skipped + now)
     }
 
     /// What the kernel side has produced and dropped so far, all CPUs together.
@@ -227,38 +252,79 @@ impl Kernel {
 }
 
 /// Which hook each event would use, found by attaching it for a moment.
-///
-/// # Errors
-/// None for a rung that can't be used: that is the answer.
 #[must_use]
 pub fn features(hooks: Hooks) -> Vec<Feature> {
     let options = Options { ring_size: 64 << 10, hooks, kernel_log: false };
-    let state = match Kernel::attach(&options, &Filter::default()) {
-        Ok(kernel) => Feature {
-            event: "state",
-            rung: Some(kernel.rung.state_hook()),
-            cost: Some(kernel.rung.cost()),
-            notes: kernel.rung.notes(&release(), Btf::of_this_kernel().is_ok()),
-            refused: kernel.refused,
-        },
-        Err(error) => Feature {
-            event: "state",
-            rung: None,
-            cost: None,
-            notes: Vec::new(),
-            refused: vec![Refusal { rung: "any", why: explain(&error) }],
-        },
+    let missing = |hooked: Hooked, refused: &[Refusal]| Feature {
+        event: hooked.name(),
+        rung: None,
+        inferred: false,
+        cost: None,
+        notes: Vec::new(),
+        refused: refused.to_vec(),
     };
-    vec![state]
+    let kernel = match Kernel::attach(&options, &Filter::default()) {
+        Ok(kernel) => kernel,
+        Err(error) => {
+            let refused = [Refusal { rung: "any", why: super::hooks::explain(&error) }];
+            return Hooked::ALL.into_iter().map(|hooked| missing(hooked, &refused)).collect();
+        }
+    };
+    let in_use = kernel.hooks.iter().map(|hook| (hook.hooked, feature(hook)));
+    let unseen = kernel.unseen.iter().map(|it| (it.hooked, missing(it.hooked, &it.refused)));
+    let mut all: Vec<_> = in_use.chain(unseen).collect();
+    all.sort_by_key(|(hooked, _)| *hooked);
+    all.into_iter().map(|(_, feature)| feature).collect()
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::programs::Program> {
-    ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))
+fn feature(hook: &Hook) -> Feature {
+    let rung = hook.rung;
+    let mut notes: Vec<String> = rung.notes.iter().map(|&note| note.to_owned()).collect();
+    if matches!(rung.level, Level::Tracepoint | Level::Kprobe) {
+        let counted =
+            if before((6, 7)) { "this kernel does not count that" } else { "counted as lost" };
+        notes.push(format!(
+            "it is skipped while another eBPF program runs on the same CPU; {counted}"
+        ));
+    }
+    if hook.hooked == Hooked::State && Btf::of_this_kernel().is_err() {
+        notes.push(
+            "no errno and no network namespace: of failures only port-range-exhausted is told"
+                .to_owned(),
+        );
+    }
+    Feature {
+        event: hook.hooked.name(),
+        rung: Some(rung.name),
+        inferred: rung.level == Level::Inferred,
+        cost: Some(rung.cost),
+        notes,
+        refused: hook.refused.clone(),
+    }
+}
+
+/// Tells the state hook, before it is attached, what the other hooks are.
+fn write_settings(ebpf: &mut Ebpf, hooks: &[Hook]) -> Result<()> {
+    let level =
+        |hooked| hooks.iter().find(|hook| hook.hooked == hooked).map(|hook| hook.rung.level);
+    let settings = Settings {
+        connect_return: match level(Hooked::Connect) {
+            None | Some(Level::Inferred) => connect_return::NONE,
+            Some(Level::Typed | Level::Kprobe) => connect_return::FUNCTION,
+            Some(Level::Tracepoint) => connect_return::SYSCALL,
+        },
+        timewait_inferred: u8::from(level(Hooked::TimeWait) == Some(Level::Inferred)),
+        ..Settings::default()
+    };
+    let map = ebpf.map_mut("SETTINGS").context("the object has no map SETTINGS")?;
+    let mut map = Array::<_, [u8; size_of::<Settings>()]>::try_from(map)?;
+    let settings: [u8; size_of::<Settings>()] = transmute!(settings);
+    map.set(0, settings, 0).context("can't write the map SETTINGS")
 }
 
 /// Before Linux 5.11 maps count against `RLIMIT_MEMLOCK`, 64 KiB by default.
 fn lift_memlock() {
-    if version(&release()).is_some_and(|version| version < (5, 11)) {
+    if before((5, 11)) {
         let unlimited = Rlimit { current: None, maximum: None };
         if let Err(error) = setrlimit(Resource::Memlock, unlimited) {
             tracing::warn!("can't lift RLIMIT_MEMLOCK, maps may not fit: {error}");
@@ -275,91 +341,6 @@ fn refuse_blind_filters(filter: &Filter) -> Result<()> {
         bail!("only failed connects for want of a port can be told apart without BTF");
     }
     Ok(())
-}
-
-/// The kernel's word about a rung, in one line.
-fn explain(error: &anyhow::Error) -> String {
-    let refused = error.chain().find_map(|cause| match cause.downcast_ref::<ProgramError>() {
-        Some(ProgramError::LoadError { io_error, .. }) => Some(io_error),
-        _ => None,
-    });
-    match refused {
-        Some(io) if io.kind() == std::io::ErrorKind::PermissionDenied => {
-            "the kernel refuses to load this kind of program (EPERM)".to_owned()
-        }
-        Some(io) => format!("the kernel's verifier refuses the program ({io}); -v shows its log"),
-        None => format!("{error:#}"),
-    }
-}
-
-/// Values of the kernel side's read-only globals, see `tracer_ebpf::globals`.
-struct Globals {
-    life_buckets: u32,
-    offsets: Vec<(&'static str, u32)>,
-    fields: Vec<(&'static str, u32)>,
-    bytes: Vec<(&'static str, u8)>,
-    words: Vec<(&'static str, u32)>,
-    longs: Vec<(&'static str, u64)>,
-}
-
-impl Globals {
-    fn new(options: &Options, filter: &Filter) -> Self {
-        let some = |list: bool| u8::from(!list);
-        let errors = filter.error_bits();
-        let cgroup = filter.cgroup.map_or((0, 0), |cgroup| (cgroup.id, cgroup.level));
-        let log_level = if options.kernel_log { aya_log::Level::Debug as u8 } else { 0 };
-        let life_buckets = if filter.connects_only() { CONNECTING_BUCKETS } else { LIFE_BUCKETS };
-        Self {
-            life_buckets,
-            offsets: Vec::new(),
-            fields: Vec::new(),
-            bytes: vec![
-                (aya_log::LEVEL, log_level),
-                (globals::TRACK_ALL, u8::from(!filter.connects_only())),
-                (globals::FILTER_FAILURES, u8::from(filter.failures)),
-                (globals::FILTER_FAMILY, filter.family.unwrap_or(0)),
-                (globals::FILTER_PIDS, some(filter.pids.is_empty())),
-                (globals::FILTER_COMMS, some(filter.comms.is_empty())),
-                (globals::FILTER_PORTS, some(filter.ports.is_empty())),
-                (globals::FILTER_DPORTS, some(filter.dports.is_empty())),
-                (globals::FILTER_SRC, some(filter.src.is_empty())),
-                (globals::FILTER_DST, some(filter.dst.is_empty())),
-                (globals::FILTER_NETNS, some(filter.netns.is_empty())),
-            ],
-            words: vec![
-                (globals::LIFE_BUCKETS, life_buckets),
-                (globals::WAKE_BYTES, options.ring_size / 4),
-                (globals::FILTER_STATES, filter.state_bits()),
-                (globals::FILTER_CGROUP_LEVEL, cgroup.1),
-            ],
-            longs: vec![
-                (globals::FILTER_ERRORS[0], errors[0]),
-                (globals::FILTER_ERRORS[1], errors[1]),
-                (globals::FILTER_ERRORS[2], errors[2]),
-                (globals::FILTER_CGROUP, cgroup.0),
-            ],
-        }
-    }
-
-    fn offsets(&mut self, btf: &Btf) -> Result<()> {
-        for &(global, of, path) in globals::OFFSETS {
-            self.offsets.push((global, btf.offset(of, path)?));
-        }
-        self.bytes.push((globals::HAVE_OFFSETS, 1));
-        Ok(())
-    }
-
-    fn set<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
-        for (name, value) in self.offsets.iter().chain(&self.fields).chain(&self.words) {
-            loader.override_global(name, value, true);
-        }
-        for (name, value) in &self.bytes {
-            loader.override_global(name, value, true);
-        }
-        for (name, value) in &self.longs {
-            loader.override_global(name, value, true);
-        }
-    }
 }
 
 /// Puts the values of the filters into their maps.

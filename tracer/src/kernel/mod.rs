@@ -2,6 +2,9 @@
 
 pub mod btf;
 pub mod cgroup;
+pub mod globals;
+pub mod ground;
+pub mod hooks;
 pub mod ladder;
 pub mod loader;
 pub mod netns;

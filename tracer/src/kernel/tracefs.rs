@@ -1,8 +1,12 @@
 //! The tracing file system: whether it is mounted, and how a tracepoint's record is laid out.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::OnceLock};
 
 use anyhow::{Context, Result, anyhow};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 use tracer_ebpf::globals::TRACEPOINT_FIELDS;
 
 /// Where distributions mount it.
@@ -11,13 +15,50 @@ const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// What a person can do when it isn't mounted.
 pub const HOW_TO_MOUNT: &str = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`";
 
+/// Where tracefs is mounted.
+fn mounted() -> Option<PathBuf> {
+    MOUNTS.iter().map(PathBuf::from).find(|mount| mount.join("events").is_dir())
+}
+
+/// Mounts tracefs where it isn't mounted, for the calling thread alone and those that it starts: in a
+/// mount namespace of its own, so that nothing changes for anybody else. It goes with the process.
+/// Where this isn't permitted nothing happens; who needs tracefs says then what a person can do.
+pub fn provide() {
+    if mounted().is_some() {
+        return;
+    }
+    let mount = |source: &str, target: &str, kind: Option<&str>, flags: MsFlags| {
+        mount(Some(source), target, kind, flags, None::<&str>)
+    };
+    let outcome = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount("none", "/", None, MsFlags::MS_REC | MsFlags::MS_SLAVE))
+        .and_then(|()| mount("tracefs", MOUNTS[0], Some("tracefs"), MsFlags::empty()));
+    match outcome {
+        Ok(()) => _ = PRIVATE.set(()),
+        Err(error) => tracing::debug!("can't mount tracefs for this process alone: {error}"),
+    }
+}
+
+/// Set when tracefs was mounted for this process alone.
+static PRIVATE: OnceLock<()> = OnceLock::new();
+
+/// Whether tracefs is mounted, and for whom, in words.
+///
+/// # Errors
+/// As [`state_tracepoint`].
+pub fn state() -> Result<String> {
+    state_tracepoint()?;
+    let alone = PRIVATE.get().is_some();
+    let word = if alone { "not mounted; socklife mounts it for itself alone" } else { "yes" };
+    Ok(word.to_owned())
+}
+
 /// The directory of `sock:inet_sock_set_state`.
 ///
 /// # Errors
 /// tracefs is not mounted at either usual place, or this kernel has no such tracepoint (before 4.16).
 pub fn state_tracepoint() -> Result<PathBuf> {
-    let mounted = MOUNTS.iter().map(PathBuf::from).find(|mount| mount.join("events").is_dir());
-    let mount = mounted.ok_or_else(|| {
+    let mount = mounted().ok_or_else(|| {
         anyhow!("tracefs is not mounted at {} or {}: {HOW_TO_MOUNT}", MOUNTS[0], MOUNTS[1])
     })?;
     let directory = mount.join("events/sock/inet_sock_set_state");

@@ -6,8 +6,8 @@ use serde::{Serialize, Serializer};
 
 use super::{Sink, Totals, clock::Clock};
 use crate::{
-    event::{Event, Loss, Owner, StateChange},
-    kernel::cgroup::Cgroups,
+    event::{Call, Event, Loss, State, Subject},
+    kernel::{cgroup::Cgroups, ladder::Hooked},
     reason::Failure,
     table::{Change, FailureKey, FailureRow, Table},
 };
@@ -29,21 +29,31 @@ fn line(value: &impl Serialize, out: &mut Vec<u8>) {
 }
 
 #[derive(Serialize)]
-struct StateLine<'a> {
+struct EventLine<'a> {
     ts: &'a str,
     event: &'static str,
-    old: &'static str,
-    new: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    substate: Option<&'static str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    inferred: bool,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     error: Option<crate::event::Errno>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     reason: Option<crate::reason::Reason>,
-    src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sport: Option<u16>,
-    dst: IpAddr,
-    dport: u16,
-    family: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dport: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    family: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
@@ -84,29 +94,38 @@ impl Trace {
         Self { clock, cgroups: Cgroups::default() }
     }
 
-    fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
-        let ts = self.clock.rfc3339(change.ts_ns);
-        let owner: Option<&Owner> = change.owner.as_ref();
-        let state = StateLine {
-            ts: &ts,
-            event: "state",
-            old: change.old.name(),
-            new: change.new.name(),
+    /// What every event has, and what a failure adds.
+    fn about(
+        &mut self,
+        event: &'static str,
+        subject: &Subject,
+        failure: Option<&Failure>,
+        add: impl FnOnce(&mut EventLine<'_>),
+        out: &mut Vec<u8>,
+    ) {
+        let mut event = EventLine {
+            ts: &self.clock.rfc3339(subject.ts_ns),
+            event,
+            old: None,
+            new: None,
+            substate: None,
+            inferred: false,
             error: failure.and_then(|failure| failure.error),
             reason: failure.and_then(|failure| failure.reason),
-            src: change.src,
-            sport: change.sport,
-            dst: change.dst,
-            dport: change.dport,
-            family: if change.dst.is_ipv4() { 4 } else { 6 },
-            pid: owner.map(|owner| owner.pid),
-            comm: owner.map(|owner| owner.comm),
-            netns: change.netns,
-            cgroup: change.cgroup.and_then(|id| self.cgroups.path(id)),
-            cookie: change.cookie,
-            age_us: change.age_ns.map(|ns| ns / 1000),
+            src: subject.src,
+            sport: subject.sport,
+            dst: subject.dst,
+            dport: subject.dport,
+            family: subject.family(),
+            pid: subject.owner.map(|owner| owner.pid),
+            comm: subject.owner.map(|owner| owner.comm),
+            netns: subject.netns,
+            cgroup: subject.cgroup.and_then(|id| self.cgroups.path(id)),
+            cookie: subject.cookie,
+            age_us: None,
         };
-        line(&state, out);
+        add(&mut event);
+        line(&event, out);
     }
 
     fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
@@ -125,12 +144,37 @@ impl Trace {
 
 impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
-        match (event, change) {
-            (Event::Lost(loss), _) => self.lost(loss, out),
-            (Event::State(state), Change::Failure(failure)) => {
-                self.state(state, Some(failure), out);
+        let failure = match change {
+            Change::Failure(failure) => Some(failure),
+            _ => None,
+        };
+        match event {
+            Event::Lost(loss) => self.lost(loss, out),
+            Event::State(change) => {
+                let add = |line: &mut EventLine<'_>| {
+                    line.old = Some(change.old.name());
+                    line.new = Some(change.new.name());
+                    line.age_us = change.age_ns.map(|ns| ns / 1000);
+                };
+                self.about("state", &change.subject, failure, add, out);
             }
-            (Event::State(state), _) => self.state(state, None, out),
+            Event::CallFailed(failed) => {
+                let name = match failed.call {
+                    Call::Connect => Hooked::Connect.name(),
+                    Call::Bind => Hooked::Bind.name(),
+                    Call::Descriptor => Hooked::Descriptor.name(),
+                };
+                self.about(name, &failed.subject, failure, |_| {}, out);
+            }
+            Event::TimeWait(entered) => {
+                let add = |line: &mut EventLine<'_>| {
+                    line.old = Some(entered.old.name());
+                    line.new = Some(State::TIME_WAIT.name());
+                    line.substate = (!entered.inferred).then(|| entered.substate.name());
+                    line.inferred = entered.inferred;
+                };
+                self.about(Hooked::TimeWait.name(), &entered.subject, None, add, out);
+            }
         }
     }
 
@@ -150,6 +194,8 @@ struct CountLine<'a> {
     lost_owners: u64,
     #[serde(skip_serializing_if = "is_zero")]
     unlisted: u64,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unseen: &'a [&'static str],
     by: Vec<CountRow<'a>>,
 }
 
@@ -167,7 +213,8 @@ struct CountRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     comm: Option<crate::event::Comm>,
     pids: &'a std::collections::BTreeSet<u32>,
-    src: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sport: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,6 +278,7 @@ impl Sink for Count {
             missed: table.loss().missed,
             lost_owners: table.loss().owners,
             unlisted: table.unlisted(),
+            unseen: &totals.unseen,
             by: table.rows().into_iter().map(|row| self.row(row)).collect(),
         };
         line(&count, out);

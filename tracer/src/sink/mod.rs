@@ -12,12 +12,14 @@ use crate::{
 };
 
 /// What a sink is told besides the table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Totals {
     /// Seconds since the start of the run.
     pub duration_s: f64,
     /// Events that passed the filters in the kernel, seen or lost.
     pub produced: u64,
+    /// What the filters ask for and no hook of this kernel shows, as `features` names it.
+    pub unseen: Vec<&'static str>,
 }
 
 /// Formats the events and totals of a run.

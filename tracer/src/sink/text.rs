@@ -8,8 +8,8 @@ use std::{
 
 use super::{Sink, Totals, clock::Clock};
 use crate::{
-    event::{Event, Loss, StateChange},
-    kernel::ladder::{Feature, Ground},
+    event::{Call, Event, Loss, State, Subject},
+    kernel::{ground::Ground, ladder::Feature},
     reason::Failure,
     table::{Change, FailureKey, FailureRow, Table},
 };
@@ -94,6 +94,15 @@ pub struct Trace {
     width: usize,
 }
 
+/// What differs between kinds of events.
+#[derive(Clone, Copy)]
+struct Row {
+    old: &'static str,
+    new: &'static str,
+    age_ns: Option<u64>,
+    note: &'static str,
+}
+
 impl Trace {
     /// `clock` dates the events; `colour`: paint failures.
     #[must_use]
@@ -101,9 +110,12 @@ impl Trace {
         Self { clock, paint: Paint(colour), header: true, width: 21 }
     }
 
-    fn state(&mut self, change: &StateChange, failure: Option<&Failure>, out: &mut Vec<u8>) {
-        let local = endpoint(change.src, change.sport);
-        let remote = endpoint(change.dst, Some(change.dport));
+    fn about(&mut self, subject: &Subject, row: Row, failure: Option<&Failure>, out: &mut Vec<u8>) {
+        let shown = |address: Option<IpAddr>, port| {
+            address.map_or_else(|| "-".to_owned(), |address| endpoint(address, port))
+        };
+        let local = shown(subject.src, subject.sport);
+        let remote = shown(subject.dst, subject.dport);
         self.width = self.width.max(local.len()).max(remote.len());
         let width = self.width;
         if std::mem::take(&mut self.header) {
@@ -113,23 +125,25 @@ impl Trace {
             );
             self.paint.line(BOLD, &titles, out);
         }
-        let (pid, comm) = match &change.owner {
+        let (pid, comm) = match &subject.owner {
             Some(owner) => (owner.pid.to_string(), owner.comm.to_string()),
             None => ("-".to_owned(), "-".to_owned()),
         };
         let mut line = format!(
             "{} {pid:>7} {comm:<15} {local:<width$} {remote:<width$} {:<10} {:<10} {:>8}",
-            self.clock.time(change.ts_ns),
-            change.old,
-            change.new,
-            change.age_ns.map_or_else(|| "-".to_owned(), span),
+            self.clock.time(subject.ts_ns),
+            row.old,
+            row.new,
+            row.age_ns.map_or_else(|| "-".to_owned(), span),
         );
         if let Some(failure) = failure {
             let reason = failure.reason.map_or("unknown", |reason| reason.name());
             line += &match failure.error {
-                Some(error) => format!("  {reason} ({error})"),
-                None => format!("  {reason}"),
+                Some(error) => format!("  {}{reason} ({error})", row.note),
+                None => format!("  {}{reason}", row.note),
             };
+        } else if !row.note.is_empty() {
+            line += &format!("  {}", row.note);
         }
         self.paint.line(if failure.is_some() { RED } else { "" }, &line, out);
     }
@@ -144,12 +158,37 @@ impl Trace {
 
 impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
-        match (event, change) {
-            (Event::Lost(loss), _) => self.lost(loss, out),
-            (Event::State(state), Change::Failure(failure)) => {
-                self.state(state, Some(failure), out);
+        let failure = match change {
+            Change::Failure(failure) => Some(failure),
+            _ => None,
+        };
+        match event {
+            Event::Lost(loss) => self.lost(loss, out),
+            Event::State(change) => {
+                let (old, new, age_ns) = (change.old.name(), change.new.name(), change.age_ns);
+                self.about(&change.subject, Row { old, new, age_ns, note: "" }, failure, out);
             }
-            (Event::State(state), _) => self.state(state, None, out),
+            Event::CallFailed(failed) => {
+                let note = match failed.call {
+                    Call::Connect => "connect: ",
+                    Call::Bind => "bind: ",
+                    Call::Descriptor => "",
+                };
+                let row = Row { old: "-", new: "-", age_ns: None, note };
+                self.about(&failed.subject, row, failure, out);
+            }
+            Event::TimeWait(entered) => {
+                let note = if entered.inferred {
+                    "inferred"
+                } else if entered.substate == State::TIME_WAIT {
+                    ""
+                } else {
+                    "the peer's FIN is still to come"
+                };
+                let new = State::TIME_WAIT.name();
+                let row = Row { old: entered.old.name(), new, age_ns: None, note };
+                self.about(&entered.subject, row, None, out);
+            }
         }
     }
 
@@ -220,8 +259,16 @@ impl Count {
             key.reason.map_or_else(unknown, |reason| reason.to_string()),
             key.comm.map_or_else(unknown, |comm| comm.to_string()),
             if pids.is_empty() { unknown() } else { pids.join(",") },
-            if key.sport.is_some() { endpoint(key.src, key.sport) } else { key.src.to_string() },
-            key.dst.map_or_else(|| "(clients)".to_owned(), |dst| endpoint(dst, key.dport)),
+            match key.src {
+                None => unknown(),
+                Some(src) if key.sport.is_some() => endpoint(src, key.sport),
+                Some(src) => src.to_string(),
+            },
+            match key.dst {
+                Some(dst) => endpoint(dst, key.dport),
+                None if key.is_clients() => "(clients)".to_owned(),
+                None => unknown(),
+            },
             row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
             self.when(row),
         ];

@@ -60,7 +60,8 @@ impl Boot<'_> {
         let started = Instant::now();
         let results = self.directory.join("results");
         fs::write(&results, "")?;
-        let mut machine = Machine(self.command(&results)?.spawn().with_context(|| QEMU.to_owned())?);
+        let mut machine =
+            Machine(self.command(&results)?.spawn().with_context(|| QEMU.to_owned())?);
         let console = machine.0.stdout.take().context("the emulator has no output")?;
         let (sender, lines) = channel();
         let reader = std::thread::spawn(move || {

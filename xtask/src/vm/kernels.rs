@@ -118,8 +118,11 @@ impl Kernel {
             fs::create_dir_all(apt.join(needed))?;
         }
         fs::create_dir_all(files)?;
-        let signed_by =
-            if Path::new(KEYRING).exists() { format!(" signed-by={KEYRING}") } else { String::new() };
+        let signed_by = if Path::new(KEYRING).exists() {
+            format!(" signed-by={KEYRING}")
+        } else {
+            String::new()
+        };
         let source = format!(
             "deb [arch=amd64 target=Packages{signed_by}] {} {} main\n",
             debian_uri(),
@@ -131,7 +134,9 @@ impl Kernel {
         capture(apt_tool("apt-get", &apt).args(["-qq", "--error-on=any", "update"]))?;
         let packages = self.packages(&apt)?;
         let debs = apt.join("packages");
-        capture(apt_tool("apt-get", &apt).args(["-qq", "download"]).args(&packages).current_dir(&debs))?;
+        capture(
+            apt_tool("apt-get", &apt).args(["-qq", "download"]).args(&packages).current_dir(&debs),
+        )?;
         for package in entries(&debs) {
             capture(Command::new("dpkg").arg("-x").arg(&package).arg(files))?;
         }

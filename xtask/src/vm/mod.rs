@@ -41,8 +41,11 @@ const DEADLINE: Duration = Duration::from_secs(240);
 const AT_ONCE: usize = 2;
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROGRAMS: [(&str, &str); 3] =
-    [("socklife-scenario", "init"), ("socklife", "bin/socklife"), ("socklife-load", "bin/socklife-load")];
+const PROGRAMS: [(&str, &str); 3] = [
+    ("socklife-scenario", "init"),
+    ("socklife", "bin/socklife"),
+    ("socklife-load", "bin/socklife-load"),
+];
 
 /// Where kernels and results are kept.
 fn directory() -> PathBuf {
@@ -51,8 +54,10 @@ fn directory() -> PathBuf {
 
 /// Runs it; `object`: the kernel-side object to embed, where it is not the committed one.
 pub(crate) fn run_all(selection: &Selection, object: Option<&Path>) -> Result<()> {
-    let missing: Vec<_> =
-        [QEMU, "apt-get", "apt-cache", "dpkg", "xz"].into_iter().filter(|tool| !have(tool)).collect();
+    let missing: Vec<_> = [QEMU, "apt-get", "apt-cache", "dpkg", "xz"]
+        .into_iter()
+        .filter(|tool| !have(tool))
+        .collect();
     if !missing.is_empty() {
         println!("SKIPPED all kernels: not installed: {}", missing.join(" "));
         println!("0 passed, 0 failed, {} skipped", KERNELS.len());

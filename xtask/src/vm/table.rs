@@ -45,7 +45,11 @@ impl Results {
         let count = |outcomes: &[&str]| {
             self.lines.iter().filter(|line| outcomes.contains(&text(line, "outcome"))).count()
         };
-        Sum { passed: count(&["pass", "unseen"]), failed: count(&["fail"]), skipped: count(&["skip"]) }
+        Sum {
+            passed: count(&["pass", "unseen"]),
+            failed: count(&["fail"]),
+            skipped: count(&["skip"]),
+        }
     }
 
     /// For a person.
@@ -82,7 +86,8 @@ impl Results {
             }
             out.push('\n');
         }
-        out + &self.remarks("unseen", "NOT SEEN") + &self.remarks("fail", "FAILED")
+        out + &self.remarks("unseen", "NOT SEEN")
+            + &self.remarks("fail", "FAILED")
             + &self.remarks("skip", "SKIPPED")
     }
 

@@ -29,6 +29,10 @@ impl State {
     pub const ESTABLISHED: Self = Self(state::ESTABLISHED);
     /// `TCP_SYN_SENT`
     pub const SYN_SENT: Self = Self(state::SYN_SENT);
+    /// `TCP_FIN_WAIT2`
+    pub const FIN_WAIT2: Self = Self(state::FIN_WAIT2);
+    /// `TCP_LISTEN`
+    pub const LISTEN: Self = Self(state::LISTEN);
     /// `TCP_CLOSE`
     pub const CLOSE: Self = Self(state::CLOSE);
     /// `TCP_TIME_WAIT`
@@ -180,6 +184,8 @@ pub enum Known {
     Current,
     /// Stored when the owner called `connect()`, `listen()` or `accept()`.
     Stored,
+    /// Found in `/proc` as the only process that has the socket open; who opened it isn't known.
+    Inferred,
 }
 
 /// The process behind a socket.

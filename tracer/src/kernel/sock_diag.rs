@@ -3,61 +3,124 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, anyhow};
-use netlink_bindings::inet_diag::{ReqV2, Request, Sockid};
-use netlink_socket2::NetlinkSocket;
+use anyhow::{Context, Result};
+use netlink_bindings::inet_diag::{Msg, ReplyAttrs, ReqV2, Request, Sockid};
+
+pub use super::netlink::Coverage;
+use super::netlink::Netlink;
+use crate::event::State;
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
 
+/// All states that `inet_diag` can be asked for, as bits by the kernel's number: those of
+/// `tcp_states.h` and, from Linux 6.8, sockets that are bound and no more (13).
+pub const ALL_STATES: u32 = 0x3ffe;
+
+/// `idiag_timer` of a minisock (`inet_twsk_diag_fill` in `net/ipv4/inet_diag.c`).
+const TIMER_TIME_WAIT: u8 = 3;
+
+/// How often a list that the kernel calls interrupted is asked for.
+const ATTEMPTS: usize = 3;
+
 /// One socket as the kernel lists it. A v4-mapped address is given as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
+    /// The kernel's socket cookie, as `SO_COOKIE` gives it; `None`: `/proc/net/tcp` has none.
+    pub cookie: Option<u64>,
+    /// The state. A socket that is bound and no more is in [`State::CLOSE`]; one whose handshake
+    /// as a server isn't over in SYN-RECV.
+    pub state: State,
     /// Local address.
     pub src: IpAddr,
     /// Local port.
     pub sport: u16,
     /// Remote address.
     pub dst: IpAddr,
-    /// Remote port.
+    /// Remote port; 0 for a listener.
     pub dport: u16,
+    /// Inode number, as in `socket:[…]` of `/proc/PID/fd`; 0: no process has it open.
+    pub inode: u32,
+    /// User id of who opened it; 0 for a minisock too.
+    pub uid: u32,
+    /// Bytes not yet read; for a listener, connections not yet accepted.
+    pub recv_queue: u32,
+    /// Bytes not yet acknowledged; for a listener the backlog, which `/proc/net/tcp` doesn't tell.
+    pub send_queue: Option<u32>,
+    /// What is left until the kernel forgets it: only in TIME-WAIT, and in FIN-WAIT-2 once the
+    /// socket has given way to a minisock. Such a socket has no owner, and a cookie of its own.
+    pub time_left: Option<Duration>,
+    /// Id of the cgroup in which it was opened (inode of its directory in the cgroup2 hierarchy).
+    /// `None`: a minisock, or a kernel before 5.8.
+    pub cgroup: Option<u64>,
 }
 
 /// Gives every TCP socket of the calling thread's network namespace that is in one of `states`
 /// (bits by the kernel's number) and goes to `dport` (`None`: any) to `each`, once.
 ///
+/// The list isn't taken at one instant: a socket that comes or goes meanwhile may be missed. When
+/// the kernel itself calls it interrupted it is asked for again, and what is new is given too.
+///
 /// # Errors
 /// The kernel has no `inet_diag`/`tcp_diag`, or refused.
-pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Result<()> {
+pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Result<Coverage> {
     let mut seen = HashSet::new();
-    let mut netlink = NetlinkSocket::new();
+    let mut coverage = Coverage::Whole;
     for family in [AF_INET, AF_INET6] {
         let mut sockid = Sockid::default();
         sockid.set_dport(dport.unwrap_or(0));
         let header = ReqV2 { family, protocol: IPPROTO_TCP, states, sockid, ..Default::default() };
         let request = Request::new().op_tcp_diag_dump(&header);
-        let mut replies = netlink
-            .request(&request)
-            .context("can't ask the kernel for its sockets (sock_diag)")?;
-        while let Some(reply) = replies.recv() {
-            let (message, _attributes) = reply
-                .map_err(|error| anyhow!("the kernel's list of sockets broke off: {error}"))?;
-            let id = &message.sockid;
-            if !seen.insert((id.cookie, id.sport())) {
-                continue;
+        let mut netlink =
+            Netlink::open(&request).context("can't ask the kernel for its sockets (sock_diag)")?;
+        let mut listed = Coverage::Interrupted;
+        for _ in 0..ATTEMPTS {
+            listed = netlink
+                .dump(&request, |(message, attributes)| {
+                    if seen.insert(message.sockid.cookie) {
+                        let cgroup = attributes.flatten().find_map(|attribute| match attribute {
+                            ReplyAttrs::CgroupId(id) => Some(id),
+                            _ => None,
+                        });
+                        if let Some(socket) = socket(&message, cgroup) {
+                            each(socket);
+                        }
+                    }
+                })
+                .context("can't list the kernel's sockets (sock_diag)")?;
+            if listed == Coverage::Whole {
+                break;
             }
-            each(Socket {
-                src: address(message.family, id.src),
-                sport: id.sport(),
-                dst: address(message.family, id.dst),
-                dport: id.dport(),
-            });
+        }
+        if listed == Coverage::Interrupted {
+            coverage = listed;
         }
     }
-    Ok(())
+    Ok(coverage)
+}
+
+/// `None`: in a state that this program doesn't know.
+fn socket(message: &Msg, cgroup: Option<u64>) -> Option<Socket> {
+    let id = &message.sockid;
+    let expires = Duration::from_millis(message.expires.into());
+    Some(Socket {
+        cookie: Some(u64::from_ne_bytes(id.cookie)),
+        state: State::from_number(message.state)?,
+        src: address(message.family, id.src),
+        sport: id.sport(),
+        dst: address(message.family, id.dst),
+        dport: id.dport(),
+        inode: message.inode,
+        uid: message.uid,
+        recv_queue: message.rqueue,
+        send_queue: Some(message.wqueue),
+        time_left: (message.timer == TIMER_TIME_WAIT).then_some(expires),
+        cgroup,
+    })
 }
 
 fn address(family: u8, bytes: [u8; 16]) -> IpAddr {

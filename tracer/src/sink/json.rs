@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Sink, Totals, clock::Clock};
 use crate::{
-    event::{Call, Event, Loss, State, Subject},
+    event::{Call, Event, Known, Loss, State, Subject},
     kernel::{cgroup::Cgroups, ladder::Hooked},
     reason::Failure,
     table::{Change, FailureKey, FailureRow, Table},
@@ -58,6 +58,8 @@ struct EventLine<'a> {
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     comm: Option<crate::event::Comm>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     netns: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,6 +121,10 @@ impl Trace {
             family: subject.family(),
             pid: subject.owner.map(|owner| owner.pid),
             comm: subject.owner.map(|owner| owner.comm),
+            owner: subject
+                .owner
+                .filter(|owner| owner.known == Known::Inferred)
+                .map(|_| "inferred"),
             netns: subject.netns,
             cgroup: subject.cgroup.and_then(|id| self.cgroups.path(id)),
             cookie: subject.cookie,

@@ -8,7 +8,7 @@ use std::{
 
 use super::{Sink, Totals, clock::Clock};
 use crate::{
-    event::{Call, Event, Loss, State, Subject},
+    event::{Call, Event, Known, Loss, State, Subject},
     kernel::{ground::Ground, ladder::Feature},
     reason::Failure,
     table::{Change, FailureKey, FailureRow, Table},
@@ -126,7 +126,10 @@ impl Trace {
             self.paint.line(BOLD, &titles, out);
         }
         let (pid, comm) = match &subject.owner {
-            Some(owner) => (owner.pid.to_string(), owner.comm.to_string()),
+            Some(owner) => {
+                let mark = if owner.known == Known::Inferred { "?" } else { "" };
+                (format!("{}{mark}", owner.pid), owner.comm.to_string())
+            }
             None => ("-".to_owned(), "-".to_owned()),
         };
         let mut line = format!(

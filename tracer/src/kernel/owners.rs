@@ -1,0 +1,272 @@
+//! Which process has a socket open, from `/proc/*/fd`.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    io,
+};
+
+use anyhow::{Context, Result};
+use rustix::{
+    fs::{OFlags, readlinkat_raw},
+    io::Errno,
+};
+
+pub use super::process::Process;
+use super::process::{Proc, directory, each_number, number};
+
+/// Most sockets whose holders are remembered.
+const MAX_SOCKETS: usize = 4_000_000;
+
+/// What to look for.
+#[derive(Clone, Copy, Debug)]
+pub enum Look<'a> {
+    /// Every socket of every process.
+    All,
+    /// Every socket of these processes; whether others have it open too isn't known.
+    Pids(&'a [u32]),
+    /// The sockets with these inode numbers, in every process.
+    Inodes(&'a HashSet<u32>),
+    /// Likewise, but only until each has been found once: whether several processes have one of
+    /// them open isn't known.
+    AnyHolder(&'a HashSet<u32>),
+}
+
+/// Who has a socket open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder<'a> {
+    /// This process alone.
+    One(&'a Process),
+    /// Several: passed on across `fork()`, or over a Unix socket.
+    Several {
+        /// The cgroup, when all of them are in the same.
+        cgroup: Option<u64>,
+    },
+}
+
+/// Sockets and who has them open.
+#[derive(Debug, Default)]
+pub struct Owners {
+    processes: Vec<Process>,
+    held: HashMap<u32, Held>,
+    /// Processes whose open files this user may not see.
+    pub denied: usize,
+    /// Sockets that there was no room for.
+    pub unlisted: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Index of the first one found.
+    process: usize,
+    shared: bool,
+    cgroup: Option<u64>,
+}
+
+impl Owners {
+    /// One pass over the processes. A process that ends, or a file that is closed, meanwhile is
+    /// skipped, and so is what a process gets that was passed already.
+    ///
+    /// # Errors
+    /// `/proc` isn't mounted or can't be listed.
+    pub fn find(look: Look<'_>) -> Result<Self> {
+        let mut proc = Proc::open().context("can't open /proc")?;
+        let pids = match look {
+            Look::Pids(pids) => pids.to_vec(),
+            _ => proc.pids().context("can't list /proc")?,
+        };
+        let mut owners = Self::default();
+        let mut inodes = Vec::new();
+        for pid in pids {
+            if matches!(look, Look::AnyHolder(wanted) if owners.held.len() == wanted.len()) {
+                break;
+            }
+            inodes.clear();
+            let Ok(at) = proc.directory(pid) else { continue };
+            let read = directory(&at, c"fd", OFlags::RDONLY)
+                .and_then(|files| sockets(&files, look, &mut inodes));
+            if read.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+                owners.denied += 1;
+            }
+            if !inodes.is_empty()
+                && let Some(process) = proc.process(pid, &at)
+            {
+                owners.add(process, &inodes);
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Who has the socket with this inode number open. `None`: nobody that was seen.
+    #[must_use]
+    pub fn of(&self, inode: u32) -> Option<Holder<'_>> {
+        let held = self.held.get(&inode)?;
+        Some(if held.shared {
+            Holder::Several { cgroup: held.cgroup }
+        } else {
+            Holder::One(self.processes.get(held.process)?)
+        })
+    }
+
+    /// How many sockets were found.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.held.len()
+    }
+
+    fn add(&mut self, process: Process, inodes: &[u32]) {
+        let index = self.processes.len();
+        self.processes.push(process);
+        for &inode in inodes {
+            let full = self.held.len() >= MAX_SOCKETS;
+            match self.held.entry(inode) {
+                Entry::Vacant(_) if full => self.unlisted += 1,
+                Entry::Vacant(entry) => {
+                    let cgroup = process.cgroup;
+                    entry.insert(Held { process: index, shared: false, cgroup });
+                }
+                Entry::Occupied(mut entry) => {
+                    let held = entry.get_mut();
+                    if held.process != index {
+                        held.shared = true;
+                        held.cgroup = held.cgroup.filter(|_| held.cgroup == process.cgroup);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Appends the inode numbers of the sockets among a process's open files.
+fn sockets(files: &std::os::fd::OwnedFd, look: Look<'_>, found: &mut Vec<u32>) -> io::Result<()> {
+    let mut denied = false;
+    let mut target = [0; 64];
+    each_number(files, |_, name| match readlinkat_raw(files, name, &mut target) {
+        Ok(length) => {
+            let wanted = |inode: &u32| match look {
+                Look::All | Look::Pids(_) => true,
+                Look::Inodes(wanted) | Look::AnyHolder(wanted) => wanted.contains(inode),
+            };
+            found.extend(inode(&target[..length]).filter(wanted));
+        }
+        Err(error) => denied |= error == Errno::ACCESS,
+    })?;
+    if denied { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
+}
+
+/// The number in `socket:[4711]`.
+fn inode(target: &[u8]) -> Option<u32> {
+    number(target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::{
+        net::{TcpListener, UdpSocket},
+        os::fd::OwnedFd,
+        process::{Child, Command, Stdio},
+        time::{Duration, Instant},
+    };
+
+    use rustix::fs::fstat;
+
+    use super::*;
+
+    /// A child that has a socket open, until dropped.
+    pub(in crate::kernel) struct Heir(Child);
+
+    impl Heir {
+        pub(in crate::kernel) fn of(socket: OwnedFd) -> Self {
+            Self(Command::new("sleep").arg("60").stdin(Stdio::from(socket)).spawn().unwrap())
+        }
+    }
+
+    impl Drop for Heir {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// What `check` gives, waited for: between its `fork()` and its `exec()` a child of a test that
+    /// runs beside has this process's sockets too.
+    pub(in crate::kernel) fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(found) = check() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "waited too long");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn only_holder(look: Look<'_>, inode: u32) -> Process {
+        eventually(|| match Owners::find(look).unwrap().of(inode) {
+            Some(Holder::One(&owner)) => Some(owner),
+            _ => None,
+        })
+    }
+
+    fn inode_of(socket: &impl std::os::fd::AsFd) -> u32 {
+        u32::try_from(fstat(socket).unwrap().st_ino).unwrap()
+    }
+
+    #[test]
+    fn finds_this_process() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let twice = socket.try_clone().unwrap();
+        let inode = inode_of(&twice);
+        let pid = std::process::id();
+        let wanted = HashSet::from([inode]);
+        for look in [Look::All, Look::Pids(&[pid]), Look::Inodes(&wanted), Look::AnyHolder(&wanted)]
+        {
+            assert_eq!(only_holder(look, inode).pid, pid);
+        }
+        assert_eq!(Owners::find(Look::Inodes(&wanted)).unwrap().sockets(), 1);
+        assert_eq!(Owners::find(Look::Pids(&[])).unwrap().sockets(), 0);
+        assert_eq!(Owners::find(Look::Pids(&[u32::MAX])).unwrap().of(inode), None);
+    }
+
+    #[test]
+    fn a_socket_of_several_processes_has_no_owner() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let inode = inode_of(&socket);
+        let heir = Heir::of(socket.try_clone().unwrap().into());
+        let wanted = HashSet::from([inode]);
+        let owners = Owners::find(Look::Inodes(&wanted)).unwrap();
+        assert!(matches!(owners.of(inode), Some(Holder::Several { .. })), "{:?}", owners.of(inode));
+
+        drop(socket);
+        let owner = only_holder(Look::Inodes(&wanted), inode);
+        assert_eq!(owner.pid, heir.0.id());
+        assert_eq!(owner.comm.bytes(), b"sleep");
+    }
+
+    #[test]
+    fn cgroups_of_several_must_agree() {
+        let process = |pid, cgroup| Process {
+            pid,
+            comm: crate::event::Comm::new([0; tracer_ebpf::COMM_LEN]),
+            cgroup,
+            started_ns: 0,
+        };
+        let mut owners = Owners::default();
+        owners.add(process(1, Some(5)), &[10, 11, 12, 12]);
+        owners.add(process(2, Some(5)), &[10, 11]);
+        owners.add(process(3, Some(6)), &[11]);
+        owners.add(process(4, Some(5)), &[11]);
+        assert_eq!(owners.of(10), Some(Holder::Several { cgroup: Some(5) }));
+        assert_eq!(owners.of(11), Some(Holder::Several { cgroup: None }));
+        assert!(matches!(owners.of(12), Some(Holder::One(owner)) if owner.pid == 1));
+    }
+
+    #[test]
+    fn only_sockets_have_such_links() {
+        assert_eq!(inode(b"socket:[4711]"), Some(4711));
+        for other in
+            [&b"socket:[]"[..], b"socket:[+1]", b"pipe:[4711]", b"/socket:[1]", b"socket:[1"]
+        {
+            assert_eq!(inode(other), None);
+        }
+    }
+}

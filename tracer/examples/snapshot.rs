@@ -2,19 +2,22 @@
 //!
 //! ```sh
 //! cargo build --release --example snapshot
-//! sudo unshare --net sh -c 'ip link set lo up; sysctl -qw net.ipv4.tcp_max_tw_buckets=100000
-//!   ulimit -n 30000; exec target/release/examples/snapshot'
+//! sudo unshare --net sh -c 'ip link set lo up; cd /proc/sys/net/ipv4
+//!   echo 100000 >tcp_max_tw_buckets; echo 0 >tcp_tw_reuse
+//!   ulimit -n 10000; exec "$OLDPWD"/target/release/examples/snapshot'
 //! ```
 
 #![expect(clippy::print_stdout, reason = "its purpose")]
 
 use std::{
     collections::HashSet,
+    io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rustix::time::{ClockId, clock_gettime};
 use socklife::kernel::{
     netns,
@@ -24,11 +27,15 @@ use socklife::kernel::{
 };
 
 const TIME_WAIT: usize = 60_000;
-const OPEN: usize = 20_000;
-const PER_ADDRESS: usize = 20_000;
+const HOLDERS: usize = 4;
+const OPEN_EACH: usize = 5_000;
+const PER_ADDRESS: usize = 2_000;
 const RUNS: usize = 11;
 
 fn main() -> Result<()> {
+    if std::env::args().nth(1).is_some() {
+        return hold();
+    }
     let own = netns::resolve("/proc/self/ns/net")?;
     let here = || Which::Only(vec![own]);
     let listener = TcpListener::bind("0.0.0.0:0")?;
@@ -50,18 +57,38 @@ fn main() -> Result<()> {
     measure("  list", || drop(snapshot::list(Which::All)));
     measure("  find the namespaces", || drop(netns::all()));
 
-    let open = (0..OPEN).map(|_| TcpListener::bind("127.0.0.1:0"));
-    let open = open.take(OPEN).collect::<std::io::Result<Vec<_>>>()?;
+    let mut holders = Vec::new();
+    for _ in 0..HOLDERS {
+        let mut command = Command::new(std::env::current_exe()?);
+        let command = command.arg("hold").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn()?;
+        holder.stdout.as_mut().context("no pipe")?.read_exact(&mut [0])?;
+        holders.push(holder);
+    }
     let full = snapshot::take(here());
     let owned = full.sockets.iter().filter(|listed| listed.owner.is_some()).count();
-    println!("{} open: {owned} of {} have an owner", open.len(), full.sockets.len());
+    println!("{} open: {owned} of {} have an owner", HOLDERS * OPEN_EACH, full.sockets.len());
     measure("  take", || drop(snapshot::take(here())));
     measure("  owners, all", || drop(Owners::find(Look::All)));
     let inodes: HashSet<u32> = full.sockets.iter().map(|listed| listed.socket.inode).collect();
     measure("  owners, these", || drop(Owners::find(Look::Inodes(&inodes))));
     let none = HashSet::from([0]);
     measure("  owners, none of them", || drop(Owners::find(Look::Inodes(&none))));
+    for mut holder in holders {
+        drop(holder.stdin.take());
+        holder.wait()?;
+    }
     Ok(())
+}
+
+/// Has sockets open until its standard input ends.
+fn hold() -> Result<()> {
+    // Connections hold ports of the other addresses.
+    let open = (0..OPEN_EACH).map(|_| TcpListener::bind("127.1.0.1:0"));
+    let _open = open.collect::<std::io::Result<Vec<_>>>()?;
+    std::io::stdout().write_all(b".")?;
+    std::io::stdout().flush()?;
+    std::io::stdin().read_exact(&mut [0]).or(Ok(()))
 }
 
 /// The median of some runs, and the time on a CPU of all of them.

@@ -122,8 +122,8 @@ pub fn all() -> All {
     }
     if processes > 0 {
         all.unreadable.push(format!(
-            "the network namespaces of {processes} processes are hidden from this user (needs \
-             CAP_SYS_PTRACE)"
+            "processes whose network namespace is hidden from this user (needs CAP_SYS_PTRACE): \
+             {processes}"
         ));
     }
     all

@@ -135,8 +135,8 @@ impl Snapshot {
         }
         if owners.denied > 0 {
             self.incomplete.push(format!(
-                "the open files of {} processes are hidden from this user (needs CAP_SYS_PTRACE): \
-                 sockets may lack their owner, or have more owners than shown",
+                "processes whose open files are hidden from this user (needs CAP_SYS_PTRACE), so \
+                 that sockets may lack their owner or have more than shown: {}",
                 owners.denied
             ));
         }
@@ -147,29 +147,28 @@ impl Snapshot {
         self.incomplete.extend(
             listing.remarks.into_iter().map(|what| format!("network namespace {netns}: {what}")),
         );
-        self.sockets.extend(listing.sockets.into_iter().map(|socket| Listed {
-            netns,
-            socket,
-            owner: None,
-            shared: false,
-            cgroup: socket.cgroup,
-        }));
+        if self.sockets.is_empty() {
+            self.sockets = listing.sockets;
+        } else {
+            self.sockets.extend(listing.sockets);
+        }
     }
 }
 
 /// The sockets of one namespace.
 #[derive(Debug, Default)]
 struct Listing {
-    sockets: Vec<Socket>,
+    sockets: Vec<Listed>,
     /// Sockets that there was no room for.
     beyond: usize,
     remarks: Vec<String>,
 }
 
 impl Listing {
-    fn push(&mut self, room: usize, socket: Socket) {
+    fn push(&mut self, netns: u32, room: usize, socket: Socket) {
         if self.sockets.len() < room {
-            self.sockets.push(socket);
+            let cgroup = socket.cgroup;
+            self.sockets.push(Listed { netns, socket, owner: None, shared: false, cgroup });
         } else {
             self.beyond += 1;
         }
@@ -178,26 +177,26 @@ impl Listing {
 
 /// `None`: the namespace went away meanwhile.
 fn list_inside(netns: u32, path: PathBuf, room: usize) -> Result<Option<Listing>> {
-    let first = netns::inside_at(netns, path, move || list_here(room));
+    let first = netns::inside_at(netns, path, move || list_here(netns, room));
     if first.is_ok() {
         return first.map(Some);
     }
     // The process that stood for it may be gone, and another one still be there.
     let path = netns::find(netns);
-    path.map(|path| netns::inside_at(netns, path, move || list_here(room))).transpose()
+    path.map(|path| netns::inside_at(netns, path, move || list_here(netns, room))).transpose()
 }
 
 /// Lists the sockets of the calling thread's namespace.
-fn list_here(room: usize) -> Result<Listing> {
+fn list_here(netns: u32, room: usize) -> Result<Listing> {
     let mut listing = Listing::default();
-    match sock_diag::dump(ALL_STATES, None, |socket| listing.push(room, socket)) {
+    match sock_diag::dump(ALL_STATES, None, |socket| listing.push(netns, room, socket)) {
         Ok(Coverage::Whole) => {}
         Ok(Coverage::Interrupted) => listing
             .remarks
             .push("sockets came and went while they were listed, some may be missing".to_owned()),
         Err(error) => {
             listing = Listing::default();
-            proc_net::list(|socket| listing.push(room, socket))?;
+            proc_net::list(|socket| listing.push(netns, room, socket))?;
             listing.remarks.push(format!(
                 "read from /proc/net/tcp, without cookies and bound sockets: {error:#}"
             ));

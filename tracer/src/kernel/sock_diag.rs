@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use netlink_bindings::inet_diag::{Msg, ReplyAttrs, ReqV2, Request, Sockid};
+use netlink_bindings::{
+    inet_diag::{IterableReplyAttrs, Msg, OpTcpDiagDump, ReplyAttrs, ReqV2, Request, Sockid},
+    traits::{NetlinkRequest, Protocol},
+};
 
 pub use super::netlink::Coverage;
 use super::netlink::Netlink;
@@ -16,6 +19,10 @@ use crate::event::State;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+// include/uapi/linux/netlink.h and inet_diag.h
+const NETLINK_SOCK_DIAG: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const TCPDIAG_GETSOCK: u16 = 18;
 
 /// All states that `inet_diag` can be asked for, as bits by the kernel's number: those of
 /// `tcp_states.h` and, from Linux 6.8, sockets that are bound and no more (13).
@@ -68,43 +75,87 @@ pub struct Socket {
 /// # Errors
 /// The kernel has no `inet_diag`/`tcp_diag`, or refused.
 pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Result<Coverage> {
+    let mut sockid = Sockid::default();
+    sockid.set_dport(dport.unwrap_or(0));
     let mut seen = HashSet::new();
+    let mut each = |socket: Socket| {
+        if seen.insert(socket.cookie) {
+            each(socket);
+        }
+    };
+    if let Ok(coverage) = ask(&BothFamilies::new(states, &sockid), &mut each) {
+        return Ok(coverage);
+    }
     let mut coverage = Coverage::Whole;
     for family in [AF_INET, AF_INET6] {
-        let mut sockid = Sockid::default();
-        sockid.set_dport(dport.unwrap_or(0));
+        let sockid = sockid.clone();
         let header = ReqV2 { family, protocol: IPPROTO_TCP, states, sockid, ..Default::default() };
-        let request = Request::new().op_tcp_diag_dump(&header);
-        let mut netlink =
-            Netlink::open(&request).context("can't ask the kernel for its sockets (sock_diag)")?;
-        let mut listed = Coverage::Interrupted;
-        for _ in 0..ATTEMPTS {
-            listed = netlink
-                .dump(&request, |(message, attributes)| {
-                    if seen.insert(message.sockid.cookie) {
-                        let cgroup = attributes.flatten().find_map(|attribute| match attribute {
-                            ReplyAttrs::CgroupId(id) => Some(id),
-                            _ => None,
-                        });
-                        if let Some(socket) = socket(&message, cgroup) {
-                            each(socket);
-                        }
-                    }
-                })
-                .context("can't list the kernel's sockets (sock_diag)")?;
-            if listed == Coverage::Whole {
-                break;
-            }
-        }
-        if listed == Coverage::Interrupted {
-            coverage = listed;
+        if ask(&Request::new().op_tcp_diag_dump(&header), &mut each)? == Coverage::Interrupted {
+            coverage = Coverage::Interrupted;
         }
     }
     Ok(coverage)
 }
 
+fn ask<R>(request: &R, each: &mut impl FnMut(Socket)) -> Result<Coverage>
+where
+    R: for<'a> NetlinkRequest<ReplyType<'a> = (Msg, IterableReplyAttrs<'a>)>,
+{
+    let mut netlink =
+        Netlink::open(request).context("can't ask the kernel for its sockets (sock_diag)")?;
+    for _ in 0..ATTEMPTS {
+        let coverage = netlink
+            .dump(request, |(message, attributes)| {
+                if let Some(socket) = socket(&message, attributes) {
+                    each(socket);
+                }
+            })
+            .context("can't list the kernel's sockets (sock_diag)")?;
+        if coverage == Coverage::Whole {
+            return Ok(coverage);
+        }
+    }
+    Ok(Coverage::Interrupted)
+}
+
+/// `struct inet_diag_req`, the request of old, for which the kernel goes through its table once
+/// for both families (`inet_diag_dump_compat` in `net/ipv4/inet_diag.c`): half the time.
+struct BothFamilies(Vec<u8>);
+
+impl BothFamilies {
+    fn new(states: u32, sockid: &Sockid) -> Self {
+        // Family, lengths of prefixes and extensions before; tables after: none is looked at.
+        let (before, after) = ([0; 4], [0; 4]);
+        Self([&before[..], sockid.as_slice(), &states.to_ne_bytes(), &after].concat())
+    }
+}
+
+impl NetlinkRequest for BothFamilies {
+    fn protocol(&self) -> Protocol {
+        Protocol::Raw { protonum: NETLINK_SOCK_DIAG, request_type: TCPDIAG_GETSOCK }
+    }
+
+    fn flags(&self) -> u16 {
+        NLM_F_DUMP
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.0
+    }
+
+    type ReplyType<'buf> = (Msg, IterableReplyAttrs<'buf>);
+
+    fn decode_reply(buf: &[u8]) -> Self::ReplyType<'_> {
+        OpTcpDiagDump::decode_reply(buf)
+    }
+}
+
 /// `None`: in a state that this program doesn't know.
-fn socket(message: &Msg, cgroup: Option<u64>) -> Option<Socket> {
+fn socket(message: &Msg, attributes: IterableReplyAttrs<'_>) -> Option<Socket> {
+    let cgroup = attributes.flatten().find_map(|attribute| match attribute {
+        ReplyAttrs::CgroupId(id) => Some(id),
+        _ => None,
+    });
     let id = &message.sockid;
     let expires = Duration::from_millis(message.expires.into());
     Some(Socket {

@@ -29,6 +29,7 @@ use socklife::kernel::{
 const TIME_WAIT: usize = 60_000;
 const HOLDERS: usize = 4;
 const OPEN_EACH: usize = 5_000;
+/// The kernel looks longer for a port the more of them are taken.
 const PER_ADDRESS: usize = 2_000;
 const RUNS: usize = 11;
 

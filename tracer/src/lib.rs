@@ -7,7 +7,8 @@
 //! kernel side (tracer-ebpf)                userspace (this crate)
 //! ```
 //!
-//! - [`kernel`]: all that touches the kernel: loader, ladder of hooks, rings, namespaces.
+//! - [`kernel`]: all that touches the kernel: loader, ladder of hooks, rings, namespaces,
+//!   and [`kernel::snapshot`], the sockets that existed before.
 //! - [`filter`]: what the user asked for, resolved to what the kernel side compares.
 //! - [`source`]: batches of records in the order of time.
 //! - [`decode`]: bytes to [`event`]s. [`reason`]: why a connection failed.

@@ -66,8 +66,8 @@ pub fn take(which: Which) -> Snapshot {
     snapshot
 }
 
-/// Lists the sockets without looking up who has them open, which costs about 1 µs for each open
-/// file of the host.
+/// Lists the sockets without looking up who has them open, which costs about 3 µs for each open
+/// file of the host. Each namespace costs a pass over the kernel's table, which is the host's.
 #[must_use]
 pub fn list(which: Which) -> Snapshot {
     let mut snapshot = Snapshot { started_ns: boot_time_ns(), ..Snapshot::default() };
@@ -77,7 +77,9 @@ pub fn list(which: Which) -> Snapshot {
             snapshot.incomplete.extend(all.unreadable);
             all.namespaces.into_iter().map(|(netns, path)| (netns, Some(path))).collect()
         }
-        Which::Only(wanted) => {
+        Which::Only(mut wanted) => {
+            wanted.sort_unstable();
+            wanted.dedup();
             wanted.into_iter().map(|netns| (netns, netns::find(netns))).collect()
         }
     };
@@ -360,5 +362,7 @@ mod tests {
     fn all_namespaces_include_this_one() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert_eq!(entry(&list(Which::All), &listener).unwrap().netns, own_netns());
+        let twice = list(Which::Only(vec![own_netns(), own_netns()]));
+        assert!(entry(&twice, &listener).is_some());
     }
 }

@@ -86,11 +86,15 @@ pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Re
     if let Ok(coverage) = ask(&BothFamilies::new(states, &sockid), &mut each) {
         return Ok(coverage);
     }
+    by_family(states, &sockid, &mut each)
+}
+
+fn by_family(states: u32, sockid: &Sockid, each: &mut impl FnMut(Socket)) -> Result<Coverage> {
     let mut coverage = Coverage::Whole;
     for family in [AF_INET, AF_INET6] {
         let sockid = sockid.clone();
         let header = ReqV2 { family, protocol: IPPROTO_TCP, states, sockid, ..Default::default() };
-        if ask(&Request::new().op_tcp_diag_dump(&header), &mut each)? == Coverage::Interrupted {
+        if ask(&Request::new().op_tcp_diag_dump(&header), each)? == Coverage::Interrupted {
             coverage = Coverage::Interrupted;
         }
     }
@@ -179,4 +183,35 @@ fn address(family: u8, bytes: [u8; 16]) -> IpAddr {
         return Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into();
     }
     Ipv6Addr::from(bytes).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn both_ways_of_asking_give_the_same() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let address = listener.local_addr().unwrap();
+            let client = TcpStream::connect(address).unwrap();
+            let port = Some(address.port());
+            let mut sockid = Sockid::default();
+            sockid.set_dport(address.port());
+
+            let mut once = Vec::new();
+            assert_eq!(dump(ALL_STATES, port, |found| once.push(found)).unwrap(), Coverage::Whole);
+            let mut twice = Vec::new();
+            by_family(ALL_STATES, &sockid, &mut |found| twice.push(found)).unwrap();
+            once.retain(|found| found.src == address.ip());
+            twice.retain(|found| found.src == address.ip());
+            assert_eq!(once, twice);
+            assert_eq!(once.len(), 1, "{once:?}");
+            assert_eq!(once[0].sport, client.local_addr().unwrap().port());
+            let none = dump(1 << tracer_ebpf::state::LISTEN, port, |found| panic!("{found:?}"));
+            assert_eq!(none.unwrap(), Coverage::Whole);
+        }
+    }
 }

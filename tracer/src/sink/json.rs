@@ -297,3 +297,43 @@ pub fn features(ground: &impl Serialize, features: &impl Serialize, out: &mut im
     // A closed pipe is not ours to report.
     let _ = writeln!(out, "{all}");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::event::{Comm, State};
+
+    #[test]
+    fn an_owner_that_was_inferred_is_called_so() {
+        let printed = |known| {
+            let owner = Owner { pid: 7, tid: 7, comm: Comm::new([b'a'; 16]), known };
+            let event = StateChange {
+                ts_ns: 1,
+                cookie: None,
+                old: State::ESTABLISHED,
+                new: State::CLOSE,
+                src: Ipv4Addr::LOCALHOST.into(),
+                sport: Some(1),
+                dst: Ipv4Addr::LOCALHOST.into(),
+                dport: 2,
+                netns: None,
+                cgroup: None,
+                owner: Some(owner),
+                age_ns: None,
+                sk_err: None,
+                shut_down: false,
+                port_held: false,
+                sent: true,
+                passive: false,
+            };
+            let mut out = Vec::new();
+            Trace::new(Clock::new(0, jiff::tz::TimeZone::UTC)).state(&event, None, &mut out);
+            serde_json::from_slice::<serde_json::Value>(&out).unwrap()["owner"].clone()
+        };
+        assert_eq!(printed(Known::Inferred), "inferred");
+        assert!(printed(Known::Stored).is_null());
+        assert!(printed(Known::Current).is_null());
+    }
+}

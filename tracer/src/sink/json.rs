@@ -121,10 +121,7 @@ impl Trace {
             family: subject.family(),
             pid: subject.owner.map(|owner| owner.pid),
             comm: subject.owner.map(|owner| owner.comm),
-            owner: subject
-                .owner
-                .filter(|owner| owner.known == Known::Inferred)
-                .map(|_| "inferred"),
+            owner: subject.owner.filter(|owner| owner.known == Known::Inferred).map(|_| "inferred"),
             netns: subject.netns,
             cgroup: subject.cgroup.and_then(|id| self.cgroups.path(id)),
             cookie: subject.cookie,
@@ -300,36 +297,28 @@ pub fn features(ground: &impl Serialize, features: &impl Serialize, out: &mut im
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
-    use crate::event::{Comm, State};
+    use crate::event::{CallFailed, Comm, Errno, Owner};
 
     #[test]
     fn an_owner_that_was_inferred_is_called_so() {
         let printed = |known| {
-            let owner = Owner { pid: 7, tid: 7, comm: Comm::new([b'a'; 16]), known };
-            let event = StateChange {
+            let subject = Subject {
                 ts_ns: 1,
                 cookie: None,
-                old: State::ESTABLISHED,
-                new: State::CLOSE,
-                src: Ipv4Addr::LOCALHOST.into(),
-                sport: Some(1),
-                dst: Ipv4Addr::LOCALHOST.into(),
-                dport: 2,
+                src: None,
+                sport: None,
+                dst: None,
+                dport: None,
                 netns: None,
                 cgroup: None,
-                owner: Some(owner),
-                age_ns: None,
-                sk_err: None,
-                shut_down: false,
-                port_held: false,
-                sent: true,
-                passive: false,
+                owner: Some(Owner { pid: 7, tid: 7, comm: Comm::new([b'a'; 16]), known }),
             };
+            let errno = Errno::EADDRNOTAVAIL;
+            let event = Event::CallFailed(CallFailed { subject, call: Call::Bind, errno });
             let mut out = Vec::new();
-            Trace::new(Clock::new(0, jiff::tz::TimeZone::UTC)).state(&event, None, &mut out);
+            let mut sink = Trace::new(Clock::new(0, jiff::tz::TimeZone::UTC));
+            sink.event(&event, &Change::None, &mut out);
             serde_json::from_slice::<serde_json::Value>(&out).unwrap()["owner"].clone()
         };
         assert_eq!(printed(Known::Inferred), "inferred");

@@ -167,8 +167,7 @@ fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
     Ok(())
 }
 
-/// With a backlog of 1 the queue is full with two connections. They are our own; their sockets are
-/// made first, so that at the end of the process they are closed first, and not reset.
+/// With a backlog of 1 the queue is full with two connections, which are our own.
 fn serve_full(listen: &[SocketAddr]) -> Result<()> {
     let mut held = Vec::new();
     for &address in listen {

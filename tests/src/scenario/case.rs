@@ -26,8 +26,16 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// The event of `socklife features` that must have a hook for it to be seen.
     pub(crate) event: &'static str,
-    /// Makes it. What it starts has ended when this returns.
-    pub(crate) make: Box<dyn FnOnce(&mut Ground) -> Result<Check>>,
+    /// Makes it, to its end.
+    pub(crate) make: Box<dyn FnOnce(&mut Ground) -> Result<Done>>,
+}
+
+/// A case that was made.
+pub(crate) struct Done {
+    /// What it needed running. How this ends is no part of the case.
+    pub(crate) servers: Vec<Process>,
+    /// What must have been seen.
+    pub(crate) check: Check,
 }
 
 /// An address family as an application uses it.

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::{
-    case::{Case, FAMILIES, Family, Ground, Made, RANGE},
-    watch::Seen,
+    case::{Case, Done, FAMILIES, Family, Ground, Made, RANGE},
+    watch::{Seen, sample},
 };
 
 /// A way to fail, the same for each family.
@@ -96,8 +96,8 @@ fn case(way: &'static Way, family: Family) -> Case {
             let listen = SocketAddr::new(family.loopback(), port);
             let server = way.server.map(|mode| Ground::serve(mode, listen)).transpose()?;
             let made = Ground::load(way.how, family, port, way.count, way.seen)?;
-            drop(server);
-            Ok(Box::new(move |seen| check(way, &made, seen)))
+            let servers = server.into_iter().collect();
+            Ok(Done { servers, check: Box::new(move |seen| check(way, &made, seen)) })
         }),
     }
 }
@@ -109,14 +109,19 @@ fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
         "{} failures traced instead of {}{}",
         failures.len(),
         way.count,
-        crate::watch::sample(&failures)
+        sample(&failures)
     );
     for event in failures {
         check_event(way, made, seen, event)?;
     }
-    let rows = seen.counted(made.to);
+    let rows = seen.counted(made);
     let total: u64 = rows.iter().filter_map(|row| row["count"].as_u64()).sum();
-    ensure!(total == u64::from(way.count), "count says {total} instead of {}: {rows:?}", way.count);
+    ensure!(
+        total == u64::from(way.count),
+        "count says {total} instead of {}{}",
+        way.count,
+        sample(&rows)
+    );
     for row in rows {
         ensure!(
             row["reason"] == way.reason

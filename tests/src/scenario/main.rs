@@ -117,7 +117,7 @@ fn run(selection: &Selection, report: &mut Report) -> Result<()> {
 fn as_init() -> Result<()> {
     machine::set_up().context("setting up the virtual machine")?;
     // An emulated CPU is some thirty times slower.
-    socklife_tests::set_patience(100);
+    socklife_tests::set_patience(60);
     let line = File::options().write(true).open(machine::RESULTS).context(machine::RESULTS)?;
     let selection = Selection {
         rungs: machine::asked("socklife.rungs")?,

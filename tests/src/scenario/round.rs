@@ -3,12 +3,12 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use socklife_tests::process::Finished;
 
 use crate::{
-    case::{Case, Check, Ground},
+    case::{Case, Check, Done, Ground},
     watch::{Features, Watch, Watched},
 };
 
@@ -52,8 +52,8 @@ fn may_be_refused(rung: &str, kernel: &str) -> bool {
     rung == "fentry" && version < (5, 12)
 }
 
-/// A case that was made.
-struct Done {
+/// A case that was made, and when.
+struct Made {
     name: String,
     event: &'static str,
     window: (Timestamp, Timestamp),
@@ -100,14 +100,20 @@ fn watched(
     let asked = Instant::now();
     let features = Features::ask(rung)?;
     println!("{rung}: features in {:.1} s", asked.elapsed().as_secs_f64());
+    let refusal = features.refusal("state");
+    if let Some(why) = &refusal
+        && !may_be_refused(rung, kernel)
+    {
+        bail!("this kernel should have this rung, but: {why}");
+    }
     let started = Instant::now();
     let watch = match Watch::start(rung, ground.netns)? {
         Ok(watch) => watch,
-        Err(end) => return refused(rung, kernel, &features, &end).map(Err),
+        Err(end) => return refused(refusal, &end).map(Err),
     };
     println!("{rung}: attached in {:.1} s", started.elapsed().as_secs_f64());
-    if let Some(why) = features.refusal("state") {
-        return Err(anyhow!("`features` says that it can't be attached, and it was: {why}"));
+    if let Some(why) = refusal {
+        bail!("`features` says that it can't be attached, and it was: {why}");
     }
     Ground::quiet()?;
     let made: Vec<_> = cases.into_iter().map(|case| make(rung, ground, case)).collect();
@@ -124,7 +130,7 @@ fn watched(
         results[0].detail = format!("{error:#}");
     }
     for done in made {
-        let Done { name: test, event, window, seconds, check } = done;
+        let Made { name: test, event, window, seconds, check } = done;
         let judged = judge(&watched, &features, (event, window, check), ground.netns);
         let (outcome, detail) = match judged {
             Ok(None) => (Outcome::Pass, String::new()),
@@ -136,16 +142,18 @@ fn watched(
     Ok(Ok(results))
 }
 
-fn make(rung: &str, ground: &mut Ground, case: Case) -> Done {
+fn make(rung: &str, ground: &mut Ground, case: Case) -> Made {
     println!("{rung}: {}", case.name);
     let (started, from) = (Instant::now(), Timestamp::now());
-    let check = (case.make)(ground).and_then(|check| {
+    let done = (case.make)(ground);
+    let window = (from, Timestamp::now());
+    let seconds = started.elapsed().as_secs_f64();
+    let check = done.and_then(|Done { servers, check }| {
+        drop(servers);
         Ground::quiet()?;
         Ok(check)
     });
-    let window = (from, Timestamp::now());
-    let seconds = started.elapsed().as_secs_f64();
-    Done { name: case.name, event: case.event, window, seconds, check }
+    Made { name: case.name, event: case.event, window, seconds, check }
 }
 
 /// `Some`: not seen, for this reason, and nothing false was said.
@@ -165,13 +173,11 @@ fn judge(
     Ok(None)
 }
 
-/// It didn't attach: that must be for a reason that its users know of.
-fn refused(rung: &str, kernel: &str, features: &Features, end: &Finished) -> Result<String> {
-    let why = features.refusal("state");
-    let why = why.with_context(|| {
+/// It didn't attach: it must say so, say why, and print nothing else.
+fn refused(refusal: Option<String>, end: &Finished) -> Result<String> {
+    let why = refusal.with_context(|| {
         format!("`features` has a hook for state changes, and socklife says: {}", end.stderr)
     })?;
-    ensure!(may_be_refused(rung, kernel), "this kernel should have this rung, but: {}", end.stderr);
     ensure!(end.code == Some(1), "it ended with {:?} instead of 1", end.code);
     ensure!(end.stdout.is_empty(), "it printed results without a hook: {}", end.stdout);
     ensure!(!end.stderr.is_empty(), "it doesn't say why");

@@ -1,7 +1,5 @@
 //! `socklife trace` and `socklife count` at once, and what they have seen.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -113,10 +111,14 @@ impl Seen {
         Ok(())
     }
 
-    /// Rows of `count` toward a peer.
-    pub(crate) fn counted(&self, to: SocketAddr) -> Vec<&Value> {
-        let toward = |row: &&Value| row["dport"] == to.port() && row["dst"] == to.ip().to_string();
-        self.rows.iter().filter(toward).collect()
+    /// Rows of `count` for what a process connected.
+    pub(crate) fn counted(&self, made: &Made) -> Vec<&Value> {
+        let (to, pid) = (made.to, made.pid);
+        let rows = self.rows.iter().filter(|row| {
+            let of_it = row["pids"].as_array().is_some_and(|pids| pids.contains(&pid.into()));
+            of_it && row["dport"] == to.port() && row["dst"] == to.ip().to_string()
+        });
+        rows.collect()
     }
 
     /// An event of a socket that a process connected: owner, addresses, family, namespace, age.

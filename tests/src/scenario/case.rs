@@ -20,6 +20,9 @@ use crate::watch::Seen;
 /// Looks at what was seen while a case was made.
 pub(crate) type Check = Box<dyn FnOnce(&Seen) -> Result<()>>;
 
+/// Makes a case.
+pub(crate) type Make = Box<dyn FnOnce(&mut Ground) -> Result<Done>>;
+
 /// Something that is made in a known number, and how what socklife says about it is judged.
 pub(crate) struct Case {
     /// Its name; `--test` selects by a part of it.
@@ -27,7 +30,7 @@ pub(crate) struct Case {
     /// The event of `socklife features` that must have a hook for it to be seen.
     pub(crate) event: &'static str,
     /// Makes it, to its end.
-    pub(crate) make: Box<dyn FnOnce(&mut Ground) -> Result<Done>>,
+    pub(crate) make: Make,
 }
 
 /// A case that was made.

@@ -136,7 +136,9 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().task {
         Task::List => {
-            cases().iter().for_each(|case| println!("{}", case.name));
+            for case in cases() {
+                println!("{}", case.name);
+            }
             return ExitCode::SUCCESS;
         }
         Task::Run(selection) => machine::step_aside().and_then(|()| {

@@ -87,7 +87,7 @@ fn is_failure(event: &Value) -> bool {
 
 /// The first of some events, for a message.
 pub(crate) fn sample(events: &[&Value]) -> String {
-    events.iter().take(5).map(|event| format!("\n      {event}")).collect()
+    events.iter().take(5).fold(String::new(), |text, event| text + &format!("\n      {event}"))
 }
 
 /// What belongs to one case.

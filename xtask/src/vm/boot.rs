@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{RecvTimeoutError, channel},
     time::{Duration, Instant},
@@ -105,7 +105,7 @@ impl Boot<'_> {
         Ok(Booted { results, failure, seconds: started.elapsed().as_secs_f64() })
     }
 
-    fn command(&self, results: &PathBuf) -> Result<Command> {
+    fn command(&self, results: &Path) -> Result<Command> {
         let mut command = Command::new(QEMU);
         // Software emulation: works on every machine, also where KVM is there and fails.
         command.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024"]);

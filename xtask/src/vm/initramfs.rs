@@ -36,7 +36,7 @@ pub(crate) fn write(to: &Path, kernel: &Unpacked, programs: &[(PathBuf, &str)]) 
     for module in MODULES {
         add_module(kernel, module, &mut order, &mut archive)?;
     }
-    let list: String = order.iter().map(|name| format!("{name}.ko\n")).collect();
+    let list = order.iter().fold(String::new(), |list, name| list + &format!("{name}.ko\n"));
     archive.add("modules/order", FILE, (0, 0), list.as_bytes());
     fs::write(to, archive.finish()).with_context(|| to.display().to_string())
 }

@@ -36,7 +36,7 @@ pub(crate) struct Selection {
 }
 
 /// How long a kernel may take from start to end.
-const DEADLINE: Duration = Duration::from_secs(240);
+const DEADLINE: Duration = Duration::from_mins(4);
 /// Kernels that run at the same time, of two CPUs each.
 const AT_ONCE: usize = 2;
 

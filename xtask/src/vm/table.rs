@@ -37,7 +37,7 @@ impl Results {
 
     /// One object a line.
     pub(crate) fn json(&self) -> String {
-        self.lines.iter().map(|line| format!("{line}\n")).collect()
+        self.lines.iter().fold(String::new(), |text, line| text + &format!("{line}\n"))
     }
 
     /// What is not seen on a rung counts as passed: that nothing false is told was checked.
@@ -67,8 +67,11 @@ impl Results {
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(10);
         let mut out = String::new();
         for rung in rungs {
-            let head: String = kernels.iter().map(|kernel| format!("  {kernel:>8}")).collect();
-            out += &format!("{:width$}{head}\n", format!("--hooks {rung}"));
+            out += &format!("{:width$}", format!("--hooks {rung}"));
+            for kernel in kernels {
+                out += &format!("  {kernel:>8}");
+            }
+            out += "\n";
             for name in &names {
                 let cells = kernels.iter().map(|kernel| {
                     let found = tests.iter().find(|line| {

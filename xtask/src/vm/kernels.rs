@@ -130,6 +130,11 @@ impl Kernel {
         );
         fs::write(apt.join("sources.list"), source)?;
         fs::write(apt.join("status"), "")?;
+        // What this machine does behind every update is not for these lists.
+        fs::write(
+            apt.join("apt.conf"),
+            "#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n",
+        )?;
         // A suite that is gone is only a warning to apt-get, unless told otherwise.
         capture(apt_tool("apt-get", &apt).args(["-qq", "--error-on=any", "update"]))?;
         let packages = self.packages(&apt)?;
@@ -171,6 +176,7 @@ impl Kernel {
 /// and locks stay as they are.
 fn apt_tool(program: &str, apt: &Path) -> Command {
     let mut command = Command::new(program);
+    command.arg("-c").arg(apt.join("apt.conf"));
     let mut option = |text: String| {
         command.arg("-o").arg(text);
     };

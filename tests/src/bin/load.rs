@@ -6,12 +6,16 @@ use std::{
     io::{ErrorKind, Read, Write},
     mem::MaybeUninit,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -368,15 +372,12 @@ fn under_way(how: How, to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> R
                 outcomes.note(&socket.connect(&unspecified));
             }
             _ => {
-                let deadline = Instant::now() + Duration::from_mins(1);
-                let error = loop {
-                    if let Some(error) = socket.take_error()? {
-                        break error;
-                    }
-                    if Instant::now() > deadline {
-                        bail!("still connecting after a minute");
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
+                // Hung up is closed. Asked for earlier, the error is taken off the socket before the
+                // tracepoint sees it (tcp_write_err() wakes us before it closes).
+                let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+                poll(&mut polled, PollTimeout::from(60_000_u16))?;
+                let Some(error) = socket.take_error()? else {
+                    bail!("still connecting after a minute");
                 };
                 outcomes.note(&Err(error));
             }

@@ -101,7 +101,7 @@ fn with_empty(paths: &[&str], arguments: &[&str]) -> Result<Finished> {
     let script: String = paths
         .iter()
         .map(|path| format!("mount -t tmpfs none {path} && "))
-        .chain([format!("exec {} \"$0\" \"$@\"", WITHOUT_MOUNT)])
+        .chain([format!("exec {WITHOUT_MOUNT} \"$0\" \"$@\"")])
         .collect();
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", &script]).arg(socklife_binary());

@@ -1,15 +1,12 @@
 //! System calls and functions that a task is in, and the failures that they return with.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, bpf_probe_read_user},
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid};
 use tracer_ebpf::{KIND_FD, flag, owner, state};
 
 use crate::{
     emit, filter,
     maps::CALLS,
-    probed::ProbedSock,
+    probed::{Plain, ProbedSock, read, read_user},
     record,
     sock::{AF_INET6, Address, Sock, Tuple},
     task::{self, Task},
@@ -53,9 +50,9 @@ pub(crate) fn is_under_way() -> bool {
 /// A word of a program's context: an argument, or behind the last one what the function returned.
 #[inline(always)]
 pub(crate) fn word<C: EbpfContext>(ctx: &C, index: usize) -> u64 {
-    // SAFETY: the contexts of fentry, fexit and system call tracepoints are arrays of words; copied by
-    // a helper they are plain numbers, whatever the verifier knows of their types.
-    unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>().add(index)) }.unwrap_or(0)
+    // The contexts of fentry, fexit and tracepoints are arrays of words; copied by a helper they are
+    // plain numbers, whatever the verifier knows of their types.
+    read(ctx.as_ptr().wrapping_byte_add(index * 8) as u64)
 }
 
 /// Arguments of a system call begin here in the record of its tracepoint, in words.
@@ -101,12 +98,8 @@ impl Given {
 }
 
 #[inline(always)]
-fn copy<T: Default>(at: u64, from_user: bool) -> T {
-    let at = at as *const T;
-    // SAFETY: the helpers check the address and fail on a bad one.
-    let read =
-        unsafe { if from_user { bpf_probe_read_user(at) } else { bpf_probe_read_kernel(at) } };
-    read.unwrap_or_default()
+fn copy<T: Plain>(at: u64, from_user: bool) -> T {
+    if from_user { read_user(at) } else { read(at) }
 }
 
 /// Reports a call on a socket that failed and left no trace in the socket's states.
@@ -119,16 +112,20 @@ pub(crate) fn failed(kind: u16, sock: ProbedSock, tuple: &Tuple, error: u16) {
     if !filter::owner_wanted(&task) || !filter::endpoints_wanted(tuple, || sock.netns()) {
         return;
     }
-    emit::emit(true, |event| {
-        record::what(event, kind, record::now(), state::CLOSE, state::CLOSE);
-        record::ends(event, tuple, sock.netns());
-        record::owned(event, &task, owner::CURRENT);
-        event.cookie = sock.cookie();
-        event.age_ns = 0;
-        event.error = error;
-        event.shutdown = 0;
-        event.flags = flag::FAILURE;
-    });
+    emit::emit(
+        true,
+        #[inline(always)]
+        |event| {
+            record::what(event, kind, record::now(), state::CLOSE, state::CLOSE);
+            record::ends(event, tuple, sock.netns());
+            record::owned(event, &task, owner::CURRENT);
+            event.cookie = sock.cookie();
+            event.age_ns = 0;
+            event.error = error;
+            event.shutdown = 0;
+            event.flags = flag::FAILURE;
+        },
+    );
 }
 
 /// Reports that the current task found no free file descriptor.
@@ -142,16 +139,20 @@ pub(crate) fn no_descriptor(error: u16) {
     if !wanted || !filter::owner_wanted(&task) {
         return;
     }
-    emit::emit(true, |event| {
-        record::what(event, KIND_FD, record::now(), state::CLOSE, state::CLOSE);
-        let nowhere = Tuple::v4(0, 0, 0, 0);
-        record::ends(event, &nowhere, task::current_netns());
-        event.family = 0;
-        record::owned(event, &task, owner::CURRENT);
-        event.cookie = 0;
-        event.age_ns = 0;
-        event.error = error;
-        event.shutdown = 0;
-        event.flags = flag::FAILURE;
-    });
+    emit::emit(
+        true,
+        #[inline(always)]
+        |event| {
+            record::what(event, KIND_FD, record::now(), state::CLOSE, state::CLOSE);
+            let nowhere = Tuple::v4(0, 0, 0, 0);
+            record::ends(event, &nowhere, task::current_netns());
+            event.family = 0;
+            record::owned(event, &task, owner::CURRENT);
+            event.cookie = 0;
+            event.age_ns = 0;
+            event.error = error;
+            event.shutdown = 0;
+            event.flags = flag::FAILURE;
+        },
+    );
 }

@@ -45,25 +45,14 @@ pub(crate) fn add(counter: &mut u64, number: u64) {
 #[inline(always)]
 pub(crate) fn emit(failure: bool, write: impl FnOnce(&mut RawEvent)) {
     let Some(counters) = counters() else { return };
-    if failure {
-        let (produced, dropped) = (&mut counters.failure_produced, &mut counters.failure_dropped);
-        produce(&RING_FAILURE, produced, dropped, write);
+    let (ring, produced, dropped) = if failure {
+        (&RING_FAILURE, &mut counters.failure_produced, &mut counters.failure_dropped)
     } else {
-        let (produced, dropped) = (&mut counters.state_produced, &mut counters.state_dropped);
-        produce(&RING_STATE, produced, dropped, write);
-    }
-}
-
-/// Gives no result: whether there was room must be asked once only, since verifiers before 6.3 take
-/// a second test of the same pointer for a way to keep the room without giving it back.
-#[inline(always)]
-fn produce<const N: usize>(
-    ring: &'static RingBuf<RawEvent, N>,
-    produced: &mut u64,
-    dropped: &mut u64,
-    write: impl FnOnce(&mut RawEvent),
-) {
+        (&RING_STATE, &mut counters.state_produced, &mut counters.state_dropped)
+    };
     add(produced, 1);
+    // Whether there was room is asked once only: verifiers before 6.3 take a second test of the same
+    // pointer for a way to keep the room without giving it back.
     let Some(mut entry) = ring.reserve(0) else {
         add(dropped, 1);
         return;

@@ -19,6 +19,7 @@ pub const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_V6_DADDR", "sock_common", "skc_v6_daddr"),
     ("OFF_V6_RCV_SADDR", "sock_common", "skc_v6_rcv_saddr"),
     ("OFF_ERR", "sock", "sk_err"),
+    ("OFF_LOCK_OWNED", "sock", "sk_lock.owned"),
     ("OFF_SHUTDOWN", "sock", "sk_shutdown"),
     ("OFF_SPORT", "inet_sock", "inet_sport"),
     ("OFF_SADDR", "inet_sock", "inet_saddr"),

@@ -72,23 +72,26 @@ pub mod owner {
 /// Bits of [`RawEvent::flags`].
 pub mod flag {
     /// The local port was held before `connect()`: the application called `bind()`.
-    pub const PORT_HELD: u8 = 1 << 0;
+    pub const PORT_HELD: u16 = 1 << 0;
     /// At least one segment left this socket (`tcp_sock.segs_out` is not 0).
-    pub const SENT: u8 = 1 << 1;
+    pub const SENT: u16 = 1 << 1;
     /// The socket came out of a listener: this host is the server of this connection.
-    pub const PASSIVE: u8 = 1 << 2;
+    pub const PASSIVE: u16 = 1 << 2;
     /// `cookie` is made up from the socket's address and first sight, since the rung can't read the
     /// kernel's. Unique for the run, but `ss` doesn't know it.
-    pub const COOKIE_MADE: u8 = 1 << 3;
+    pub const COOKIE_MADE: u16 = 1 << 3;
     /// Only what the plain tracepoint carries is known: `error`, `shutdown`, `netns`,
     /// [`PORT_HELD`] and [`SENT`] are not.
-    pub const STABLE_FIELDS_ONLY: u8 = 1 << 4;
+    pub const STABLE_FIELDS_ONLY: u16 = 1 << 4;
     /// A failure: the kernel side put this record into the ring for failures.
-    pub const FAILURE: u8 = 1 << 5;
+    pub const FAILURE: u16 = 1 << 5;
     /// Not seen, but concluded from a state change.
-    pub const INFERRED: u8 = 1 << 6;
+    pub const INFERRED: u16 = 1 << 6;
     /// `error` is what `connect()` returned; `sk_err` was 0.
-    pub const RETURNED: u8 = 1 << 7;
+    pub const RETURNED: u16 = 1 << 7;
+    /// A failure whose errno the application had fetched (`SO_ERROR`) before the socket was closed:
+    /// `error` is 0.
+    pub const ERROR_TAKEN: u16 = 1 << 8;
 }
 
 /// One record, as the kernel side writes it into a ring and as a capture keeps it.
@@ -101,8 +104,10 @@ pub struct RawEvent {
     pub kind: u16,
     /// Size of this record in bytes.
     pub size: u16,
-    /// CPU that ran the transition.
-    pub cpu: u32,
+    /// CPU that ran the program.
+    pub cpu: u16,
+    /// See [`flag`].
+    pub flags: u16,
     /// Time of the event: nanoseconds since boot, suspended time included (`CLOCK_BOOTTIME`).
     pub ts_ns: u64,
     /// The socket's cookie (`SO_COOKIE`; `ss -e` shows it as `sk:`); 0 when not known.
@@ -137,8 +142,8 @@ pub struct RawEvent {
     pub shutdown: u8,
     /// How the owner is known, see [`owner`].
     pub owner: u8,
-    /// See [`flag`].
-    pub flags: u8,
+    /// Zero.
+    pub reserved: u8,
     /// Owner's task name, zero-padded.
     pub comm: [u8; COMM_LEN],
 }
@@ -168,13 +173,9 @@ pub struct Counters {
     pub owner_dropped: u64,
     /// Transitions that the kernel skipped the first program for, and the second one took.
     pub rescued: u64,
-    /// 1 while the first program runs on this CPU.
-    pub busy: u64,
-    /// 1 when the kernel lets the first program interrupt itself: it skips nothing.
-    pub reentrant: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = assert!(size_of::<Counters>() == 48);
 
 /// What the state hook must know of the other hooks, which are attached before it: the one value of the
 /// map `SETTINGS`.

@@ -33,12 +33,11 @@ pub(crate) struct Life {
     /// `tracer_ebpf::owner`.
     pub owner: u8,
     /// `tracer_ebpf::flag::PORT_HELD`, `PASSIVE`.
-    pub flags: u8,
+    pub flags: u16,
     /// 1 when the filters on owners want this socket.
     pub wanted: u8,
     /// Where the `connect()` that began it stands, see [`connecting`].
     pub connecting: u8,
-    pub padding: u8,
 }
 
 /// [`Life::connecting`]: only where a hook waits for the return of `connect()`.
@@ -73,6 +72,19 @@ pub(crate) fn clear<T>(value: &mut T) {
     }
 }
 
+/// Copies 8 bytes at a time, for the same reason.
+#[inline(always)]
+pub(crate) fn copy<T>(to: &mut T, from: *const T) {
+    const { assert!(size_of::<T>().is_multiple_of(8)) };
+    let (to, from) = (core::ptr::from_mut(to).cast::<u64>(), from.cast::<u64>());
+    let mut index = 0;
+    while index < size_of::<T>() / 8 {
+        // SAFETY: inside both values, which hold plain integers and are 8-byte aligned.
+        unsafe { to.add(index).write_volatile(from.add(index).read_volatile()) };
+        index += 1;
+    }
+}
+
 /// Lives of one bucket.
 const WAYS: usize = 8;
 
@@ -95,6 +107,20 @@ fn bucket(addr: u64, second: bool) -> Option<&'static Bucket> {
     LIVES.get(hash & (LIFE_BUCKETS.load() - 1))
 }
 
+/// The same way, as a number of which the verifier knows only that it is one: so that it walks the rest
+/// of the program once, and not for each way.
+#[inline(always)]
+fn any_way(way: usize, addr: u64) -> usize {
+    let mut mixed = way as u64 ^ addr;
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: changes nothing; the compiler must not know that.
+    unsafe {
+        core::arch::asm!("{0} = {0}", inout(reg) mixed, options(nomem, nostack, preserves_flags));
+    }
+    mixed ^= addr;
+    mixed as usize % WAYS
+}
+
 /// Whose life this is; 0: nobody's.
 #[inline(always)]
 fn key_at(bucket: &Bucket, way: usize) -> u64 {
@@ -110,6 +136,7 @@ fn find(addr: u64) -> Option<(&'static UnsafeCell<u64>, *mut Life)> {
         let mut way = 0;
         while way < WAYS {
             if key_at(bucket, way) == addr {
+                let way = any_way(way, addr);
                 return Some((&bucket.keys[way], bucket.lives[way].get()));
             }
             way += 1;
@@ -135,7 +162,7 @@ pub(crate) fn in_table_or_taken(addr: u64) -> Option<*mut Life> {
         let mut way = 0;
         while way < WAYS {
             if key_at(bucket, way) == 0 && take(&bucket.keys[way], addr) {
-                return Some(bucket.lives[way].get());
+                return Some(bucket.lives[any_way(way, addr)].get());
             }
             way += 1;
         }

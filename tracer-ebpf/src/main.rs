@@ -5,6 +5,9 @@
 #![no_std]
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+// What is called from two places is a function of its own otherwise, and verifiers before 6.2 walk each
+// path through a program that has one.
+#![feature(stmt_expr_attributes)]
 #![expect(
     clippy::inline_always,
     reason = "one program, not a chain of calls: a pointer stays typed for the verifier"

@@ -23,6 +23,20 @@ pub(crate) static RING_FAILURE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
 #[btf_map(name = "COUNTERS")]
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
+/// Sockets of transitions that the first of two programs took and the second has not seen yet, for each
+/// CPU: a few, each in a bucket by its address. 0: none. Full: one that the second program was skipped
+/// for gives way.
+#[btf_map(name = "HANDLED")]
+static HANDLED: PerCpuArray<[u64; 4], 64> = PerCpuArray::new();
+
+/// The bucket of a socket.
+#[inline(always)]
+pub(crate) fn handled(sk: u64) -> Option<&'static mut [u64; 4]> {
+    // SAFETY: this CPU's own; a program that interrupts this one leaves it as it was, or as if it had
+    // come before.
+    HANDLED.get_ptr_mut((sk >> 6) as u32 & 63).map(|bucket| unsafe { &mut *bucket })
+}
+
 /// What is remembered of sockets, see [`crate::life`]: a table of our own, since an entry in socket
 /// storage or in a hash map costs several times as much as all the rest of an event. A life goes when
 /// its socket closes. Bucket full: the owner stays unknown, and that is counted. Userspace sets the

@@ -1,7 +1,9 @@
 //! A socket known by its address alone: what function hooks, system call tracepoints and the plain
 //! tracepoint have. Its fields are copied with `bpf_probe_read_kernel`, at the offsets that BTF tells.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{Global, helpers::generated};
 
 use crate::{
     life::{self, Life},
@@ -10,16 +12,48 @@ use crate::{
     task,
 };
 
-/// A value in kernel memory; zero where it can't be read.
+/// A value for which every pattern of bits is a value.
+pub(crate) trait Plain {}
+impl Plain for u8 {}
+impl Plain for u16 {}
+impl Plain for u32 {}
+impl Plain for u64 {}
+impl Plain for [u64; 2] {}
+
+/// A value in kernel memory; zero where it can't be read. No branch on that: each would double the
+/// paths that older verifiers walk.
 #[inline(always)]
-pub(crate) fn read<T: Default>(at: u64) -> T {
-    // SAFETY: the helper checks the address and fails on a bad one.
-    unsafe { bpf_probe_read_kernel(at as *const T) }.unwrap_or_default()
+pub(crate) fn read<T: Plain>(at: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper checks the address; where it fails it zeroes the whole value.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            at as *const _,
+        );
+        value.assume_init()
+    }
+}
+
+/// The same in the memory of the current process.
+#[inline(always)]
+pub(crate) fn read_user<T: Plain>(at: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as above.
+    unsafe {
+        generated::bpf_probe_read_user(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            at as *const _,
+        );
+        value.assume_init()
+    }
 }
 
 /// A field of a kernel struct; zero where it can't be read.
 #[inline(always)]
-pub(crate) fn read_field<T: Default>(base: u64, offset: &'static Global<u32>) -> T {
+pub(crate) fn read_field<T: Plain>(base: u64, offset: &'static Global<u32>) -> T {
     read(base + u64::from(offset.load()))
 }
 
@@ -107,6 +141,11 @@ impl Sock for ProbedSock {
     #[inline(always)]
     fn num(self) -> u16 {
         read_field(self.addr, &off::OFF_NUM)
+    }
+
+    #[inline(always)]
+    fn is_locked(self) -> bool {
+        read_field::<u32>(self.addr, &off::OFF_LOCK_OWNED) != 0
     }
 
     #[inline(always)]

@@ -18,7 +18,8 @@ pub(crate) fn what(event: &mut RawEvent, kind: u16, now: u64, old: u8, new: u8) 
     event.kind = kind;
     event.size = RAW_EVENT_SIZE as u16;
     // SAFETY: takes no argument.
-    event.cpu = unsafe { bpf_get_smp_processor_id() };
+    event.cpu = unsafe { bpf_get_smp_processor_id() } as u16;
+    event.reserved = 0;
     event.ts_ns = now;
     event.old = old;
     event.new = new;

@@ -4,14 +4,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext, Global,
-    helpers::{bpf_get_socket_cookie, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    helpers::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
     programs::{BtfTracePointContext, TracePointContext},
 };
 
 use crate::{
+    call,
     life::{self, Life},
     offsets as off,
-    probed::ProbedSock,
+    probed::{Plain, ProbedSock, read},
 };
 
 /// `AF_INET6`
@@ -85,6 +86,8 @@ pub(crate) trait Sock: Copy {
     /// `inet_num`: the local port that the socket holds right now, host byte order. On the way to
     /// CLOSE it is 0 already (`tcp_set_state` puts the port back first), unless it was bound.
     fn num(self) -> u16;
+    /// `sk_lock.owned`: a system call has the socket; else a softirq or a timer.
+    fn is_locked(self) -> bool;
     fn segs_out(self) -> u32;
     fn netns(self) -> u32;
     /// Its address: what its life is kept under.
@@ -128,9 +131,7 @@ impl<const TABLE: bool> TrustedSock<TABLE> {
             return None;
         }
         // The same argument once more, copied: as a plain number, which may be hashed.
-        // SAFETY: the context is an array of arguments.
-        let addr = unsafe { bpf_probe_read_kernel(ctx.as_ptr().cast::<u64>()) }.ok()?;
-        Some(Self { sk, tcp, addr })
+        Some(Self { sk, tcp, addr: call::word(ctx, 0) })
     }
 }
 
@@ -173,6 +174,12 @@ impl<const TABLE: bool> Sock for TrustedSock<TABLE> {
     fn num(self) -> u16 {
         // SAFETY: skc_num is a u16 in host byte order.
         unsafe { field(self.tcp, &off::OFF_NUM) }
+    }
+
+    #[inline(always)]
+    fn is_locked(self) -> bool {
+        // SAFETY: sk_lock.owned is an int.
+        unsafe { field::<u32>(self.tcp, &off::OFF_LOCK_OWNED) != 0 }
     }
 
     #[inline(always)]
@@ -259,9 +266,9 @@ impl<'a> TracepointSock<'a> {
 
     /// A field of the tracepoint's record.
     #[inline(always)]
-    pub(crate) fn record<T: Default>(self, offset: &'static Global<u32>) -> T {
-        // SAFETY: the record is kernel memory, and userspace read the offset from tracefs.
-        unsafe { self.ctx.read_at(offset.load() as usize) }.unwrap_or_default()
+    pub(crate) fn record<T: Plain>(self, offset: &'static Global<u32>) -> T {
+        // The record is kernel memory, and userspace read the offset from tracefs.
+        read(self.ctx.as_ptr().wrapping_byte_add(offset.load() as usize) as u64)
     }
 
     /// A field of the socket; zero where offsets are not known.
@@ -304,6 +311,11 @@ impl Sock for TracepointSock<'_> {
     #[inline(always)]
     fn num(self) -> u16 {
         self.known(Sock::num)
+    }
+
+    #[inline(always)]
+    fn is_locked(self) -> bool {
+        self.known(Sock::is_locked)
     }
 
     #[inline(always)]

@@ -84,6 +84,7 @@ fn state_change(raw: &RawEvent) -> Result<StateChange, DecodeError> {
         new: state("new state", raw.new)?,
         age_ns: (raw.age_ns != 0).then_some(raw.age_ns),
         sk_err: (!has(flag::STABLE_FIELDS_ONLY)).then_some(sk_err),
+        error_taken: has(flag::ERROR_TAKEN),
         returned: (returned && raw.error != 0).then_some(Errno(raw.error)),
         shut_down: raw.shutdown & 3 == 3,
         port_held: has(flag::PORT_HELD),
@@ -223,7 +224,7 @@ mod tests {
                 (r.old, r.new, r.owner) = (old, new, bytes[0].min(2));
                 r.comm.copy_from_slice(&bytes[..16]);
                 r.error = u16::from(bytes[20]);
-                r.flags = bytes[21];
+                r.flags = u16::from_le_bytes([bytes[21], bytes[22]]);
             });
             let Event::State(change) = decode_one(&raw).unwrap() else { unreachable!() };
             prop_assert_eq!((change.old.number(), change.new.number()), (old, new));

@@ -249,6 +249,8 @@ pub struct StateChange {
     pub sk_err: Option<u16>,
     /// What `connect()` returned, where `sk_err` is 0 and a hook saw it.
     pub returned: Option<Errno>,
+    /// The application had fetched the errno of this failure before it was seen.
+    pub error_taken: bool,
     /// Both directions were shut down by the application (`SHUTDOWN_MASK`).
     pub shut_down: bool,
     /// The application had called `bind()` before `connect()`.

@@ -26,6 +26,9 @@ pub enum Reason {
     Abandoned,
     /// This host gave up for another cause.
     LocalError,
+    /// The kernel gave the connection up (timed out, or an ICMP error), and the application had fetched the
+    /// errno before it was seen.
+    ErrorTaken,
     /// `connect()` found no local address to send from: `EADDRNOTAVAIL` before a port is looked for.
     NoSourceAddress,
     /// `bind()` to an address that this host doesn't have: `EADDRNOTAVAIL`.
@@ -42,7 +45,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order in which they are documented.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::PortRangeExhausted,
         Self::TupleCollision,
         Self::Refused,
@@ -51,6 +54,7 @@ impl Reason {
         Self::Reset,
         Self::Abandoned,
         Self::LocalError,
+        Self::ErrorTaken,
         Self::NoSourceAddress,
         Self::AddressNotLocal,
         Self::AddressInUse,
@@ -71,6 +75,7 @@ impl Reason {
             Self::Reset => "reset",
             Self::Abandoned => "abandoned",
             Self::LocalError => "local-error",
+            Self::ErrorTaken => "error-taken",
             Self::NoSourceAddress => "no-source-address",
             Self::AddressNotLocal => "address-not-local",
             Self::AddressInUse => "address-in-use",
@@ -120,6 +125,9 @@ pub fn classify(change: &StateChange) -> Option<Failure> {
         // The application had closed the socket before: nobody sees this error.
         let error = (!change.is_orphan()).then_some(Errno(sk_err));
         return Some(Failure { reason, error });
+    }
+    if change.error_taken {
+        return Some(Failure { reason: Some(Reason::ErrorTaken), error: None });
     }
     if !connecting {
         return None;

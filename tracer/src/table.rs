@@ -329,6 +329,7 @@ mod tests {
             age_ns: None,
             sk_err: Some(111),
             returned: None,
+            error_taken: false,
             shut_down: false,
             port_held: false,
             sent: true,

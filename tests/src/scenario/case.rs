@@ -15,7 +15,7 @@ use socklife_tests::{
     wait_for,
 };
 
-use crate::watch::Seen;
+use crate::{machine, watch::Seen};
 
 /// Looks at what was seen while a case was made.
 pub(crate) type Check = Box<dyn FnOnce(&Seen) -> Result<()>>;
@@ -143,7 +143,9 @@ impl Ground {
     pub(crate) fn quiet() -> Result<()> {
         wait_for("all sockets to be closed", || {
             Ok(sockets()?.iter().all(|socket| socket.state == TIME_WAIT).then_some(()))
-        })
+        })?;
+        // The kernel takes a socket out of its list before it tells of the last state.
+        machine::wait_for_softirqs()
     }
 }
 

@@ -108,3 +108,12 @@ pub(crate) fn power_off() -> ! {
     println!("can't power off: {error}");
     std::process::exit(1)
 }
+
+/// Waits until every softirq that runs now has ended: a grace period of RCU (membarrier(2)).
+pub(crate) fn wait_for_softirqs() -> Result<()> {
+    const GLOBAL: libc::c_long = 1;
+    // SAFETY: takes plain numbers.
+    let outcome = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    ensure!(outcome == 0, "membarrier: {}", std::io::Error::last_os_error());
+    Ok(())
+}

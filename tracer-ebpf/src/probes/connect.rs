@@ -12,7 +12,7 @@ use tracer_ebpf::{KIND_CONNECT, RawEvent, flag};
 use crate::{
     call::{self, Call, Given, SYSCALL_ARGUMENTS, SYSCALL_RETURN},
     emit, filter,
-    life::connecting,
+    life::{self, connecting},
     maps::{PARKED, TOLD},
     offsets as off,
     probed::{ProbedSock, read_field, socket_of_fd},
@@ -145,12 +145,16 @@ fn returned(sock: ProbedSock, error: Option<u16>, fresh: bool, to: Given) {
 fn unpark(sock: ProbedSock, error: u16) {
     let Some(parked) = PARKED.get_ptr(sock.addr()) else { return };
     if filter::error_wanted(error) {
-        emit::emit(true, |event: &mut RawEvent| {
-            // SAFETY: nobody else writes it: the socket is held by its `connect()`.
-            *event = unsafe { *parked };
-            event.error = error;
-            event.flags |= flag::RETURNED;
-        });
+        emit::emit(
+            true,
+            #[inline(always)]
+            |event: &mut RawEvent| {
+                // Nobody else writes it: the socket is held by its `connect()`.
+                life::copy(event, parked);
+                event.error = error;
+                event.flags |= flag::RETURNED;
+            },
+        );
     }
     let _ = PARKED.remove(sock.addr());
 }

@@ -4,8 +4,8 @@
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{btf_tracepoint, tracepoint},
-    programs::{BtfTracePointContext, TracePointContext},
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use aya_log_ebpf::debug;
 use tracer_ebpf::{KIND_STATE, RawEvent, connect_return, flag, owner, state};
@@ -15,7 +15,9 @@ use crate::{
     call, emit, filter,
     life::{Life, connecting},
     maps::{self, PARKED, TOLD},
-    offsets as off, record,
+    offsets as off,
+    probed::ProbedSock,
+    record,
     sock::{Sock, TracepointSock, TrustedSock, Tuple},
 };
 
@@ -23,45 +25,66 @@ use crate::{
 ///
 /// Since Linux 6.1 the kernel skips a program that is running on this CPU already (`__bpf_trace_run`):
 /// here, for a transition in a softirq that came while it ran for a task's own. The second program
-/// takes these.
+/// takes these: it runs for each transition after the first one, and finds the socket in the map
+/// `HANDLED` unless the first was skipped.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
-    if passes_by(old, new) {
-        return 0;
+    if !passes_by(old, new)
+        && let Some(sock) = TrustedSock::<true>::new(&ctx)
+    {
+        transition::<true, _, _>(&ctx, sock, old, new);
     }
-    let Some(counters) = emit::counters() else { return 0 };
-    if counters.busy != 0 {
-        counters.reentrant = 1;
-    }
-    emit::add(&mut counters.busy, 1);
-    if let Some(sock) = TrustedSock::<true>::new(&ctx) {
-        transition(&ctx, sock, old, new);
-    }
-    emit::add(&mut counters.busy, u64::MAX);
+    handled(call::word(&ctx, 0));
     0
 }
 
-/// Takes what the kernel skipped the first program for: it is in the middle of another transition on
-/// this CPU. What is skipped in the few instructions before and after that is the kernel's count of
-/// skipped runs less this program's.
+/// Takes what the kernel skipped the first program for.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf_2(ctx: BtfTracePointContext) -> i32 {
-    let Some(counters) = emit::counters() else { return 0 };
-    if counters.busy == 0 || counters.reentrant != 0 {
+    if was_handled(call::word(&ctx, 0)) {
         return 0;
     }
-    emit::add(&mut counters.rescued, 1);
     let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
-    if passes_by(old, new) {
-        return 0;
-    }
-    if let Some(sock) = TrustedSock::<true>::new(&ctx) {
-        transition(&ctx, sock, old, new);
+    if !passes_by(old, new)
+        && let Some(sock) = TrustedSock::<true>::new(&ctx)
+    {
+        transition::<false, _, _>(&ctx, sock, old, new);
     }
     0
+}
+
+/// The first program has taken a transition of this socket. Last in it: a transition in a softirq that
+/// comes before this finds itself skipped, and so does one that comes after, for its socket is another.
+#[inline(always)]
+fn handled(sk: u64) {
+    if let Some(sockets) = maps::handled(sk) {
+        let mut way = 0;
+        while way < sockets.len() - 1 && sockets[way] != 0 {
+            way += 1;
+        }
+        sockets[way] = sk;
+    }
+}
+
+/// Whether the first program has taken this transition; if not, it counts as rescued.
+#[inline(always)]
+fn was_handled(sk: u64) -> bool {
+    let Some(sockets) = maps::handled(sk) else { return true };
+    let mut way = 0;
+    while way < sockets.len() {
+        if sockets[way] == sk {
+            sockets[way] = 0;
+            return true;
+        }
+        way += 1;
+    }
+    if let Some(counters) = emit::counters() {
+        emit::add(&mut counters.rescued, 1);
+    }
+    false
 }
 
 /// First rung before Linux 5.12. The kernel skips none of its runs, and has no cookies for it.
@@ -72,12 +95,41 @@ pub(crate) fn state_tp_btf_old(ctx: BtfTracePointContext) -> i32 {
     if !passes_by(old, new)
         && let Some(sock) = TrustedSock::<false>::new(&ctx)
     {
-        transition(&ctx, sock, old, new);
+        transition::<true, _, _>(&ctx, sock, old, new);
     }
     0
 }
 
-/// Second rung: the plain tracepoint, for kernels that refuse the first.
+/// Second rung: the same tracepoint without types. Its two programs go together as those of the first.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
+pub(crate) fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
+    untyped::<true>(&ctx);
+    handled(call::word(&ctx, 0));
+    0
+}
+
+/// Takes what the kernel skipped the one before for.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+#[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
+pub(crate) fn state_raw_tp_2(ctx: RawTracePointContext) -> i32 {
+    if !was_handled(call::word(&ctx, 0)) {
+        untyped::<false>(&ctx);
+    }
+    0
+}
+
+#[inline(always)]
+fn untyped<const LOG: bool>(ctx: &RawTracePointContext) {
+    let (old, new): (u8, u8) = (call::word(ctx, 1) as u8, call::word(ctx, 2) as u8);
+    if !passes_by(old, new)
+        && let Some(sock) = ProbedSock::new(call::word(ctx, 0))
+    {
+        transition::<LOG, _, _>(ctx, sock, old, new);
+    }
+}
+
+/// Third rung: the plain tracepoint, for kernels without type information.
 #[tracepoint(category = "sock", name = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tracepoint(ctx: TracePointContext) -> u32 {
@@ -85,7 +137,7 @@ pub(crate) fn state_tracepoint(ctx: TracePointContext) -> u32 {
         let old = sock.record::<u32>(&off::TP_OLDSTATE) as u8;
         let new = sock.record::<u32>(&off::TP_NEWSTATE) as u8;
         if !passes_by(old, new) {
-            transition(&ctx, sock, old, new);
+            transition::<true, _, _>(&ctx, sock, old, new);
         }
     }
     0
@@ -98,8 +150,9 @@ fn passes_by(old: u8, new: u8) -> bool {
     off::TRACK_ALL.load() == 0 && old != state::SYN_SENT && new != state::SYN_SENT
 }
 
+/// `LOG`: with debug messages. They are in one program of a pair only: in two they would be functions.
 #[inline(always)]
-fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
+fn transition<const LOG: bool, C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
     let now = record::now();
     let mut tuple = sock.tuple();
 
@@ -136,25 +189,55 @@ fn transition<C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u8, new: u8) {
         if new == state::SYN_SENT && return_awaited() {
             let _ = TOLD.insert(sock.addr(), 1, 0);
         }
-        debug!(ctx, "no room for the owner of a socket");
+        if LOG {
+            debug!(ctx, "no room for the owner of a socket");
+        }
     }
 
     tuple.sport = own_port(sock, &tuple, life, old, new);
     timewait::inferred(sock, &tuple, life, (old, new), now);
-    let change = Change { now, age_ns, old, new, begins, born, error: sock.err() };
+    let error = sock.err();
+    let taken = error == 0 && error_was_taken(sock, old, new);
+    let change = Change { now, age_ns, old, new, begins, born, error, taken };
     let parked = change.awaits_errno(sock, &tuple, life);
     if parked || change.wanted() {
         let wanted = filter::state_wanted(new)
             && filter::life_wanted(life)
             && filter::endpoints_wanted(&tuple, || sock.netns());
         if wanted && parked {
-            park(sock.addr(), |event| change.write(event, sock, &tuple, life));
+            park(
+                sock.addr(),
+                #[inline(always)]
+                |event| change.write(event, sock, &tuple, life),
+            );
         } else if wanted {
-            debug!(ctx, "state {} -> {} sk_err {}", old, new, change.error);
-            emit::emit(change.is_failure(), |event| change.write(event, sock, &tuple, life));
+            if LOG {
+                debug!(ctx, "state {} -> {} sk_err {}", old, new, change.error);
+            }
+            let failure = change.is_failure();
+            emit::emit(
+                failure,
+                #[inline(always)]
+                |event| change.write(event, sock, &tuple, life),
+            );
         }
     }
     end(sock, life, old, new, parked);
+}
+
+/// Whether the kernel gives up a connection, and the application has fetched its errno already: before
+/// 6.10 `tcp_write_err` (`net/ipv4/tcp_timer.c`) and `tcp_v4_err` wake it before they close the socket,
+/// and `getsockopt(SO_ERROR)` clears `sk_err`. A close or a disconnect by the application has the socket
+/// locked, and one that it does not hold any more is shut down both ways.
+#[inline(always)]
+fn error_was_taken<S: Sock>(sock: S, old: u8, new: u8) -> bool {
+    let connected =
+        matches!(old, state::SYN_SENT | state::ESTABLISHED | state::FIN_WAIT1 | state::CLOSE_WAIT);
+    new == state::CLOSE
+        && connected
+        && sock.all_fields()
+        && !sock.is_locked()
+        && sock.shutdown() & 3 != 3
 }
 
 /// The life ends with the socket, or, where only connecting sockets are followed, as soon as it does not
@@ -216,12 +299,14 @@ struct Change {
     born: bool,
     /// `sk_err`.
     error: u16,
+    /// See [`error_was_taken`].
+    taken: bool,
 }
 
 impl Change {
     #[inline(always)]
     fn is_failure(self) -> bool {
-        self.new == state::CLOSE && (self.old == state::SYN_SENT || self.error != 0)
+        self.new == state::CLOSE && (self.old == state::SYN_SENT || self.error != 0 || self.taken)
     }
 
     #[inline(always)]
@@ -263,6 +348,9 @@ impl Change {
         };
         if self.is_failure() {
             event.flags |= flag::FAILURE;
+        }
+        if self.taken {
+            event.flags |= flag::ERROR_TAKEN;
         }
         // Before Linux 6.15 a newborn still carries its listener's addresses and cookie
         // (`inet_csk_clone_lock` set its own after the state).

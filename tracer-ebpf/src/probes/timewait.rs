@@ -65,7 +65,7 @@ fn report<S: Sock>(
     tuple: &Tuple,
     life: Option<*mut Life>,
     (old, substate): (u8, u8),
-    flags: u8,
+    flags: u16,
     now: u64,
 ) {
     let wanted = off::FILTER_FAILURES.load() == 0
@@ -75,21 +75,25 @@ fn report<S: Sock>(
     if !wanted {
         return;
     }
-    emit::emit(false, |event| {
-        record::what(event, KIND_TIMEWAIT, now, old, substate);
-        record::ends(event, tuple, sock.netns());
-        event.cookie = sock.cookie();
-        event.age_ns = 0;
-        event.error = 0;
-        event.shutdown = 0;
-        event.flags = flags;
-        if let Some(life) = life {
-            // SAFETY: valid for the run of the program.
-            let life = unsafe { &*life };
-            record::owned(event, &life.task, life.owner);
-            event.flags |= life.flags & flag::PASSIVE;
-        } else {
-            record::unowned(event);
-        }
-    });
+    emit::emit(
+        false,
+        #[inline(always)]
+        |event| {
+            record::what(event, KIND_TIMEWAIT, now, old, substate);
+            record::ends(event, tuple, sock.netns());
+            event.cookie = sock.cookie();
+            event.age_ns = 0;
+            event.error = 0;
+            event.shutdown = 0;
+            event.flags = flags;
+            if let Some(life) = life {
+                // SAFETY: valid for the run of the program.
+                let life = unsafe { &*life };
+                record::owned(event, &life.task, life.owner);
+                event.flags |= life.flags & flag::PASSIVE;
+            } else {
+                record::unowned(event);
+            }
+        },
+    );
 }

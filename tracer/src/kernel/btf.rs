@@ -32,6 +32,9 @@ const MAGIC: u16 = 0xeb9f;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
 const KIND_FUNC: u32 = 12;
 
 /// The structs and unions of a BTF blob.
@@ -132,7 +135,13 @@ impl Btf {
         };
         let info = read_u32(&self.data, at + 4)?;
         let kind = (info >> 24) & 0x1f;
-        if !matches!(kind, KIND_STRUCT | KIND_UNION) || depth > 8 {
+        if depth > 8 {
+            return Ok(None);
+        }
+        if matches!(kind, KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST) {
+            return self.member(read_u32(&self.data, at + 8)?, name, depth + 1);
+        }
+        if !matches!(kind, KIND_STRUCT | KIND_UNION) {
             return Ok(None);
         }
         let bitfields = info >> 31 == 1;

@@ -9,10 +9,15 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, TracePoint},
+    programs::{
+        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, RawTracePoint, TracePoint,
+    },
 };
 
-use super::ladder::{Attach, Hooked, Hooks, Level, Refusal, Rung};
+use super::{
+    ladder::{Attach, Hooked, Hooks, Level, Refusal, Rung},
+    tracefs,
+};
 
 /// What the rungs stand on.
 pub struct Footing {
@@ -65,7 +70,7 @@ impl Hook {
                 Err(why)
             } else {
                 attach_all(ebpf, rung, footing).map_err(|error| {
-                    tracing::debug!("{rung}: {error:?}");
+                    tracing::debug!("{rung}: {error:#}");
                     explain(&error)
                 })
             };
@@ -147,7 +152,12 @@ fn load(ebpf: &mut Ebpf, attach: &Attach, footing: &Footing) -> Result<()> {
             let program: &mut KProbe = named(ebpf, name)?.try_into()?;
             unless_loaded(program.load())?;
         }
+        Attach::RawTp(name, _) => {
+            let program: &mut RawTracePoint = named(ebpf, name)?.try_into()?;
+            program.load()?;
+        }
         Attach::Tracepoint(name, ..) => {
+            tracefs::provide();
             let program: &mut TracePoint = named(ebpf, name)?.try_into()?;
             unless_loaded(program.load())?;
         }
@@ -186,6 +196,11 @@ fn link(ebpf: &mut Ebpf, attach: &Attach) -> Result<(OwnedFd, Box<dyn Any>)> {
                 let attached = program.attach(function, 0);
                 attached.with_context(|| format!("can't put a kprobe on {function}"))
             })?;
+            (program.fd()?.try_clone()?, Box::new(program.take_link(id)?))
+        }
+        Attach::RawTp(name, tracepoint) => {
+            let program: &mut RawTracePoint = named(ebpf, name)?.try_into()?;
+            let id = program.attach(tracepoint)?;
             (program.fd()?.try_clone()?, Box::new(program.take_link(id)?))
         }
         Attach::Tracepoint(name, category, tracepoint) => {
@@ -230,6 +245,11 @@ pub fn explain(error: &anyhow::Error) -> String {
             if io_error.kind() == std::io::ErrorKind::PermissionDenied =>
         {
             "the kernel refuses to load this kind of program (EPERM)".to_owned()
+        }
+        Some(ProgramError::LoadError { io_error, .. })
+            if io_error.kind() == std::io::ErrorKind::WouldBlock =>
+        {
+            "a signal came while the kernel checked the program".to_owned()
         }
         Some(ProgramError::LoadError { io_error, .. }) => {
             format!("the kernel's verifier refuses the program ({io_error}); -v shows its log")

@@ -110,6 +110,8 @@ pub enum Attach {
     FExit(&'static str, &'static str),
     /// A kprobe or kretprobe: at the first of these functions that there is.
     KProbe(&'static str, &'static [&'static str]),
+    /// A tracepoint without types.
+    RawTp(&'static str, &'static str),
     /// A plain tracepoint: category, name.
     Tracepoint(&'static str, &'static str, &'static str),
 }
@@ -137,6 +139,16 @@ const STATE: &[Rung] = &[
         cost: "moderate: runs on TCP state changes only, typed reads, a hash map",
         notes: &["only sockets that somebody asked for their cookie have one"],
         attach: &[Attach::TpBtf("state_tp_btf_old", "inet_sock_set_state")],
+    },
+    Rung {
+        level: Level::Tracepoint,
+        name: "raw_tracepoint/inet_sock_set_state",
+        cost: "moderate: runs on TCP state changes only, copied reads, a hash map",
+        notes: &["only sockets that somebody asked for their cookie have one"],
+        attach: &[
+            Attach::RawTp("state_raw_tp", "inet_sock_set_state"),
+            Attach::RawTp("state_raw_tp_2", "inet_sock_set_state"),
+        ],
     },
     Rung {
         level: Level::Tracepoint,
@@ -308,6 +320,15 @@ const ACCEPT: &[Rung] = &[
         ],
     },
 ];
+
+impl Rung {
+    /// Whether it is a plain tracepoint: its record's fields are told by tracefs, and it is skipped while
+    /// another eBPF program runs on the same CPU.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        matches!(self.attach.first(), Some(Attach::Tracepoint(..)))
+    }
+}
 
 impl fmt::Display for Rung {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

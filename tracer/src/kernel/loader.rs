@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie::Key},
 };
 use aya_log::EbpfLogger;
@@ -76,9 +76,6 @@ impl Kernel {
         require_ring_buffer()?;
         privilege::require_bpf()?;
         lift_memlock();
-        if options.hooks.allow(Hooked::State, Level::Tracepoint) {
-            tracefs::provide();
-        }
         let mut refused = Vec::new();
         for rung in Hooked::State.rungs() {
             if !options.hooks.allow(Hooked::State, rung.level) {
@@ -92,7 +89,7 @@ impl Kernel {
                     return Ok(kernel);
                 }
                 Err(error) => {
-                    tracing::debug!("{rung}: {error:?}");
+                    tracing::debug!("{rung}: {error:#}");
                     refused.push(Refusal { rung: rung.name, why: super::hooks::explain(&error) });
                 }
             }
@@ -114,14 +111,14 @@ impl Kernel {
                 let no_fields = globals.hook_offsets(&btf).err().map(|error| error.to_string());
                 (Some(btf), no_fields)
             }
-            Err(error) if rung.level == Level::Typed => return Err(error.into()),
+            Err(error) if !rung.is_plain() => return Err(error.into()),
             Err(error) => {
                 let why = error.to_string();
                 refuse_blind_filters(filter).context(error)?;
                 (None, Some(why))
             }
         };
-        if rung.level == Level::Tracepoint {
+        if rung.is_plain() {
             for (name, offset) in tracefs::state_fields()? {
                 globals.word(name, offset);
             }
@@ -130,7 +127,11 @@ impl Kernel {
         globals.byte(names::LIFE_TABLE, u8::from(in_table));
         let mut loader = EbpfLoader::new();
         globals.set(&mut loader);
+        // For its log the verifier runs once more, and again for a longer one.
+        let verbose = tracing::enabled!(tracing::Level::DEBUG);
+        let log = if verbose { VerifierLogLevel::default() } else { VerifierLogLevel::DISABLE };
         loader
+            .verifier_log_level(log)
             .map_max_entries("RING_STATE", options.ring_size)
             .map_max_entries("RING_FAILURE", options.ring_size);
         // The other rungs' map stays as small as can be.
@@ -280,7 +281,7 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
 fn feature(hook: &Hook) -> Feature {
     let rung = hook.rung;
     let mut notes: Vec<String> = rung.notes.iter().map(|&note| note.to_owned()).collect();
-    if matches!(rung.level, Level::Tracepoint | Level::Kprobe) {
+    if rung.is_plain() || rung.level == Level::Kprobe {
         let counted =
             if before((6, 7)) { "this kernel does not count that" } else { "counted as lost" };
         notes.push(format!(

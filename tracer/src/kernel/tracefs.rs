@@ -74,6 +74,7 @@ pub fn state_tracepoint() -> Result<PathBuf> {
 /// # Errors
 /// As [`state_tracepoint`], or the format file lacks a field.
 pub fn state_fields() -> Result<Vec<(&'static str, u32)>> {
+    provide();
     let path = state_tracepoint()?.join("format");
     let format =
         std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;

@@ -1,5 +1,7 @@
 //! The filters, in the kernel. A filter that is off is a constant branch that the verifier removes.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     Global,
     btf_maps::{HashMap, LpmTrie, lpm_trie::Key},
@@ -57,9 +59,9 @@ pub(crate) fn owner_wanted(task: &Task) -> bool {
 
 /// Whether the filters on owners want this socket. One whose owner is not known is not wanted.
 #[inline(always)]
-pub(crate) fn life_wanted(life: Option<*mut Life>) -> bool {
+pub(crate) fn life_wanted(life: Option<NonNull<Life>>) -> bool {
     // SAFETY: a life is valid for the run of the program.
-    !by_owner() || life.is_some_and(|life| unsafe { (*life).wanted } != 0)
+    !by_owner() || life.is_some_and(|life| unsafe { (*life.as_ptr()).wanted } != 0)
 }
 
 /// Whether `--state` wants this new state.

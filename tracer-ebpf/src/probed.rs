@@ -1,7 +1,7 @@
 //! A socket known by its address alone: what function hooks, system call tracepoints and the plain
 //! tracepoint have. Its fields are copied with `bpf_probe_read_kernel`, at the offsets that BTF tells.
 
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr::NonNull};
 
 use aya_ebpf::{Global, helpers::generated};
 
@@ -91,9 +91,9 @@ impl ProbedSock {
 
     /// The life of this very socket.
     #[inline(always)]
-    pub(crate) fn own_life(self) -> Option<*mut Life> {
+    pub(crate) fn own_life(self) -> Option<NonNull<Life>> {
         // SAFETY: valid for the run of the program.
-        self.life().filter(|&life| unsafe { (*life).is_of(self) })
+        self.life().filter(|&life| unsafe { (*life.as_ptr()).is_of(self) })
     }
 }
 
@@ -170,7 +170,7 @@ impl Sock for ProbedSock {
     }
 
     #[inline(always)]
-    fn life(self) -> Option<*mut Life> {
+    fn life(self) -> Option<NonNull<Life>> {
         if off::LIFE_TABLE.load() == 0 {
             life::by_addr(self.addr)
         } else {
@@ -180,7 +180,7 @@ impl Sock for ProbedSock {
 
     /// Never in the table: the programs that begin a life there have a typed pointer.
     #[inline(always)]
-    fn life_or_new(self) -> Option<*mut Life> {
+    fn life_or_new(self) -> Option<NonNull<Life>> {
         life::by_addr_or_new(self.addr)
     }
 

@@ -1,6 +1,6 @@
 //! What a probe can read of a socket, and the two ways to read it.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::{
     EbpfContext, Global,
@@ -94,9 +94,9 @@ pub(crate) trait Sock: Copy {
     fn addr(self) -> u64;
     /// The kernel's cookie of the socket; 0: it has none yet, or this rung can't have it.
     fn cookie(self) -> u64;
-    fn life(self) -> Option<*mut Life>;
+    fn life(self) -> Option<NonNull<Life>>;
     /// The life of this socket, or one that is to begin; `None` when there is no room.
-    fn life_or_new(self) -> Option<*mut Life>;
+    fn life_or_new(self) -> Option<NonNull<Life>>;
     /// Gives the life back.
     fn forget(self);
 }
@@ -214,12 +214,12 @@ impl<const TABLE: bool> Sock for TrustedSock<TABLE> {
     }
 
     #[inline(always)]
-    fn life(self) -> Option<*mut Life> {
+    fn life(self) -> Option<NonNull<Life>> {
         if TABLE { life::in_table(self.addr) } else { life::by_addr(self.addr) }
     }
 
     #[inline(always)]
-    fn life_or_new(self) -> Option<*mut Life> {
+    fn life_or_new(self) -> Option<NonNull<Life>> {
         if TABLE { life::in_table_or_taken(self.addr) } else { life::by_addr_or_new(self.addr) }
     }
 
@@ -339,12 +339,12 @@ impl Sock for TracepointSock<'_> {
     }
 
     #[inline(always)]
-    fn life(self) -> Option<*mut Life> {
+    fn life(self) -> Option<NonNull<Life>> {
         life::by_addr(self.addr())
     }
 
     #[inline(always)]
-    fn life_or_new(self) -> Option<*mut Life> {
+    fn life_or_new(self) -> Option<NonNull<Life>> {
         life::by_addr_or_new(self.addr())
     }
 

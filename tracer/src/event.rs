@@ -324,6 +324,8 @@ pub struct Loss {
     pub missed: u64,
     /// Sockets whose owner could not be stored.
     pub owners: u64,
+    /// Calls (`connect()`, `bind()`, ...) that no program looked at: a failure among them is not seen.
+    pub calls: u64,
 }
 
 impl Loss {

@@ -10,11 +10,13 @@ use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
     cli::{Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors},
+    existing::Lister,
     filter::Filter,
     kernel::{
         ground::Ground,
         loader::{self, Kernel, Options},
         ring::boot_epoch_ns,
+        snapshot::Which,
     },
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
@@ -138,7 +140,11 @@ fn to_the_end(
             None => "watching; Ctrl-C ends and prints totals".to_owned(),
         });
         let schedule = Schedule { duration: args.duration, interval: args.interval };
-        let run = Run::new(Live::new(kernel), table, sink, sampler);
+        let netns = &filter.netns;
+        let which = || if netns.is_empty() { Which::All } else { Which::Only(netns.clone()) };
+        // While only connecting sockets are followed, every owner is in a call of its own.
+        let lister = (!filter.connects_only()).then(|| Lister::begin(which()));
+        let run = Run::new(Live::new(kernel), table, sink, sampler, lister);
         run.drive(schedule, stop, Output::stdout()?).await
     })
 }

@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     decode::decode,
     event::Event,
+    existing::Lister,
     sampler::PortSampler,
     sink::{
         Sink, Totals,
@@ -66,21 +67,29 @@ pub struct Run<'a> {
     table: Table,
     sink: &'a mut dyn Sink,
     sampler: Option<PortSampler>,
+    lister: Option<Lister>,
+    /// What waits for the first list of existing sockets.
+    held: Vec<Batch>,
     started: Instant,
     undecodable: u64,
     buffer: Vec<u8>,
 }
 
+/// Most bytes of records that wait for the first list of existing sockets.
+const MAX_HELD: usize = 64 << 20;
+
 impl<'a> Run<'a> {
-    /// `sampler` measures ports while connects fail for want of one; `None`: nobody asked.
+    /// `sampler` measures ports while connects fail for want of one, `lister` lists the sockets that
+    /// exist; `None`: nobody asked.
     pub fn new(
         source: Live,
         table: Table,
         sink: &'a mut dyn Sink,
         sampler: Option<PortSampler>,
+        lister: Option<Lister>,
     ) -> Self {
-        let (started, undecodable, buffer) = (Instant::now(), 0, Vec::new());
-        Self { source, table, sink, sampler, started, undecodable, buffer }
+        let (held, started, undecodable, buffer) = (Vec::new(), Instant::now(), 0, Vec::new());
+        Self { source, table, sink, sampler, lister, held, started, undecodable, buffer }
     }
 
     /// Runs until the time is up, a signal comes, or nobody reads the output any more; then takes
@@ -102,7 +111,7 @@ impl<'a> Run<'a> {
                 () = stop.asked() => break,
                 () = until(deadline) => break,
                 () = tick(&mut ticks) => self.totals()?,
-                batch = self.source.next() => self.fold(&batch?),
+                batch = self.source.next() => self.take(batch?),
             }
             tokio::select! {
                 biased;
@@ -112,12 +121,18 @@ impl<'a> Run<'a> {
             }
         }
         self.source.stop()?;
+        if let Some(lister) = &mut self.lister
+            && let Some(snapshot) = lister.finish().await
+        {
+            self.table.meet(&snapshot);
+        }
         while let Some(batch) = self.source.rest()? {
-            self.fold(&batch);
+            self.take(batch);
             if output.send_while_read(&mut self.buffer).await != Sent::Yes {
                 break;
             }
         }
+        self.release();
         if let Some(sampler) = &mut self.sampler {
             sampler.finish(&mut self.table).await;
         }
@@ -130,10 +145,36 @@ impl<'a> Run<'a> {
         Ok((self.table, totals))
     }
 
+    /// Folds a batch in, or holds it back until the first list of existing sockets is there.
+    fn take(&mut self, batch: Batch) {
+        if let Some(lister) = &mut self.lister {
+            if let Some(snapshot) = lister.poll() {
+                self.table.meet(&snapshot);
+            }
+            if batch.lost.is_some() {
+                lister.lost();
+            }
+            lister.refresh();
+            let bytes: usize = self.held.iter().map(|batch| batch.records.len()).sum();
+            if lister.is_awaited() && bytes < MAX_HELD {
+                self.held.push(batch);
+                return;
+            }
+        }
+        self.release();
+        self.fold(&batch);
+    }
+
+    fn release(&mut self) {
+        for batch in std::mem::take(&mut self.held) {
+            self.fold(&batch);
+        }
+    }
+
     fn fold(&mut self, batch: &Batch) {
         for event in decode(&batch.records) {
             match event {
-                Ok(event) => self.apply(&event),
+                Ok(event) => self.apply(event),
                 Err(error) => {
                     tracing::debug!("{error}");
                     self.undecodable += 1;
@@ -141,16 +182,16 @@ impl<'a> Run<'a> {
             }
         }
         if let Some(loss) = batch.lost {
-            self.apply(&Event::Lost(loss));
+            self.apply(Event::Lost(loss));
         }
         if let Some(sampler) = &mut self.sampler {
             sampler.poll(&mut self.table);
         }
     }
 
-    fn apply(&mut self, event: &Event) {
-        let change = self.table.apply(event);
-        self.sink.event(event, &change, &mut self.buffer);
+    fn apply(&mut self, mut event: Event) {
+        let change = self.table.apply(&mut event);
+        self.sink.event(&event, &change, &mut self.buffer);
     }
 
     fn totals(&mut self) -> Result<()> {

@@ -9,7 +9,10 @@ use tracer_ebpf::{Counters, RAW_EVENT_SIZE};
 
 use crate::{
     event::Loss,
-    kernel::{loader::Kernel, ring::boot_time_ns},
+    kernel::{
+        loader::{Kernel, Skipped},
+        ring::boot_time_ns,
+    },
 };
 
 /// How often the rings are emptied. Nobody is woken for an event, so this is also the latency.
@@ -31,7 +34,7 @@ pub struct Live {
     kernel: Kernel,
     timer: Interval,
     reported: Counters,
-    missed: u64,
+    skipped: Skipped,
     taken: u64,
     /// The last batch did not empty the rings.
     more: bool,
@@ -43,7 +46,14 @@ impl Live {
     pub fn new(kernel: Kernel) -> Self {
         let mut timer = interval(DRAIN_EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { kernel, timer, reported: Counters::default(), missed: 0, taken: 0, more: false }
+        Self {
+            kernel,
+            timer,
+            reported: Counters::default(),
+            skipped: Skipped::default(),
+            taken: 0,
+            more: false,
+        }
     }
 
     /// Waits for the next batch, which may be empty. Safe to cancel: nothing is taken before it is
@@ -106,7 +116,7 @@ impl Live {
     /// The kernel side's counters can't be read.
     pub fn produced(&self) -> Result<u64> {
         let counters = self.kernel.counters()?;
-        Ok(counters.state_produced + counters.failure_produced + self.kernel.missed()?)
+        Ok(counters.state_produced + counters.failure_produced + self.kernel.skipped()?.states)
     }
 
     /// What the filters ask for and no hook of this kernel shows.
@@ -121,17 +131,19 @@ impl Live {
     }
 
     fn loss(&mut self) -> Result<Option<Loss>> {
-        let (now, missed) = (self.kernel.counters()?, self.kernel.missed()?);
+        let (now, skipped) = (self.kernel.counters()?, self.kernel.skipped()?);
         let before = std::mem::replace(&mut self.reported, now);
-        let missed = missed.max(self.missed);
-        let missed_before = std::mem::replace(&mut self.missed, missed);
+        // A run that was skipped is counted before the second program takes it.
+        let skipped = Skipped { states: skipped.states.max(self.skipped.states), ..skipped };
+        let skipped_before = std::mem::replace(&mut self.skipped, skipped);
         let loss = Loss {
             ts_ns: boot_time_ns(),
             states: now.state_dropped - before.state_dropped,
             failures: now.failure_dropped - before.failure_dropped,
-            missed: missed - missed_before,
+            missed: skipped.states - skipped_before.states,
             owners: now.owner_dropped - before.owner_dropped,
+            calls: skipped.calls - skipped_before.calls,
         };
-        Ok((loss.events() + loss.owners > 0).then_some(loss))
+        Ok((loss.events() + loss.owners + loss.calls > 0).then_some(loss))
     }
 }

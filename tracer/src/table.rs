@@ -10,6 +10,8 @@ use crate::{
     ceilings::ephemeral_ports::PortUse,
     ends::Ends,
     event::{Call, CallFailed, Comm, Errno, Event, Loss, State, StateChange, Subject},
+    existing::Existing,
+    kernel::snapshot::Snapshot,
     reason::{Failure, Reason, classify, classify_call},
 };
 
@@ -140,6 +142,7 @@ pub struct Table {
     unlisted: u64,
     lost: Loss,
     ends: Ends,
+    existing: Existing,
 }
 
 impl Table {
@@ -155,11 +158,19 @@ impl Table {
             unlisted: 0,
             lost: Loss::default(),
             ends: Ends::default(),
+            existing: Existing::default(),
         }
     }
 
-    /// Folds one event in.
-    pub fn apply(&mut self, event: &Event) -> Change {
+    /// Takes a list of the sockets that exist.
+    pub fn meet(&mut self, snapshot: &Snapshot) {
+        self.existing.replace(snapshot);
+    }
+
+    /// Folds one event in, and completes it with the owner of a socket that existed before.
+    pub fn apply(&mut self, event: &mut Event) -> Change {
+        self.existing.complete(event);
+        let event = &*event;
         let (key, subject, failure) = match event {
             Event::Lost(loss) => {
                 self.lost.ts_ns = loss.ts_ns;
@@ -167,6 +178,7 @@ impl Table {
                 self.lost.failures += loss.failures;
                 self.lost.missed += loss.missed;
                 self.lost.owners += loss.owners;
+                self.lost.calls += loss.calls;
                 return Change::Lost(*loss);
             }
             Event::State(change) => {
@@ -253,7 +265,7 @@ impl Table {
     /// were not known for want of room.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.lost() + self.lost.owners > 0
+        self.lost() + self.lost.owners + self.lost.calls > 0
     }
 
     /// How connections ended, by upstream.
@@ -341,9 +353,9 @@ mod tests {
     fn like_failures_share_a_row() {
         let mut table = Table::new(Selection::All);
         for (pid, ts) in [(1, 20), (2, 10), (1, 30)] {
-            table.apply(&refused(pid, ts, 80));
+            table.apply(&mut refused(pid, ts, 80));
         }
-        table.apply(&refused(1, 40, 81));
+        table.apply(&mut refused(1, 40, 81));
         let rows = table.rows();
         assert_eq!(rows.len(), 2);
         let (key, row) = rows[0];
@@ -355,7 +367,7 @@ mod tests {
     #[test]
     fn only_selected_errors_count() {
         let mut table = Table::new(Selection::Errors(BTreeSet::from([Errno::EADDRNOTAVAIL])));
-        assert_eq!(table.apply(&refused(1, 1, 80)), Change::None);
+        assert_eq!(table.apply(&mut refused(1, 1, 80)), Change::None);
         assert_eq!((table.seen(), table.failures()), (1, 0));
     }
 
@@ -366,7 +378,7 @@ mod tests {
             let mut event = refused(1, index, 80);
             let Event::State(change) = &mut event else { unreachable!() };
             change.subject.dst = Some(Ipv4Addr::from(u32::try_from(index).unwrap()).into());
-            table.apply(&event);
+            table.apply(&mut event);
         }
         assert_eq!(table.rows().len(), MAX_ROWS);
         assert_eq!(table.unlisted(), 10);
@@ -381,7 +393,7 @@ mod tests {
             let Event::State(change) = &mut event else { unreachable!() };
             (change.old, change.subject.owner) = (State::ESTABLISHED, None);
             (change.passive, change.subject.sport, change.sk_err) = (true, Some(443), Some(104));
-            table.apply(&event);
+            table.apply(&mut event);
         }
         let rows = table.rows();
         assert_eq!(rows.len(), 1);
@@ -396,7 +408,7 @@ mod tests {
             let Event::State(change) = &mut event else { unreachable!() };
             (change.old, change.subject.owner, change.sk_err) =
                 (State::ESTABLISHED, None, Some(104));
-            table.apply(&event);
+            table.apply(&mut event);
         }
         let rows = table.rows();
         assert_eq!((rows.len(), rows[0].1.count), (1, 2));
@@ -407,9 +419,9 @@ mod tests {
     #[test]
     fn loss_adds_up() {
         let mut table = Table::new(Selection::All);
-        let loss = Loss { ts_ns: 1, states: 2, failures: 3, missed: 1, owners: 4 };
-        table.apply(&Event::Lost(loss));
-        table.apply(&Event::Lost(loss));
+        let loss = Loss { ts_ns: 1, states: 2, failures: 3, missed: 1, owners: 4, calls: 5 };
+        table.apply(&mut Event::Lost(loss));
+        table.apply(&mut Event::Lost(loss));
         assert_eq!((table.lost(), table.loss().owners, table.seen()), (12, 8, 0));
     }
 }

@@ -49,7 +49,7 @@ fn accepted(sock: Option<ProbedSock>) {
         // SAFETY: valid for the run of the program. A transition on another CPU meanwhile reads an
         // owner whose names are half written only if it comes within these few instructions, for
         // `owner` is set last.
-        let life = unsafe { &mut *life };
+        let life = unsafe { &mut *life.as_ptr() };
         if life.flags & flag::PASSIVE != 0 && life.owner == owner::UNKNOWN {
             life.owned_by_current();
         }

@@ -110,7 +110,7 @@ fn is_under_way(error: u16) -> bool {
 fn returned(sock: ProbedSock, error: Option<u16>, fresh: bool, to: Given) {
     if let Some(life) = sock.own_life() {
         // SAFETY: valid for the run of the program; the caller still holds the socket.
-        let life = unsafe { &mut *life };
+        let life = unsafe { &mut *life.as_ptr() };
         let stood = core::mem::replace(&mut life.connecting, connecting::NO);
         if stood == connecting::PARKED {
             unpark(sock, error.unwrap_or(0));

@@ -2,6 +2,8 @@
 //! and `inet_sk_set_state` (`net/ipv4/af_inet.c`), after the socket's port was put back and before
 //! `sk_state` changes. Checked against 5.10 to 7.2.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     EbpfContext,
     macros::{btf_tracepoint, raw_tracepoint, tracepoint},
@@ -163,13 +165,13 @@ fn transition<const LOG: bool, C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u
         sock.life_or_new()
     } else {
         // SAFETY: valid for the run of the program.
-        sock.life().filter(|&life| unsafe { (*life).is_of(sock) })
+        sock.life().filter(|&life| unsafe { (*life.as_ptr()).is_of(sock) })
     };
 
     let mut age_ns = 0;
     if let Some(life) = life {
         // SAFETY: valid for the run of the program; one transition of a socket at a time.
-        let life = unsafe { &mut *life };
+        let life = unsafe { &mut *life.as_ptr() };
         if begins {
             life.begin(sock, new, tuple.sport, now);
             if new == state::SYN_SENT && return_awaited() {
@@ -243,7 +245,7 @@ fn error_was_taken<S: Sock>(sock: S, old: u8, new: u8) -> bool {
 /// The life ends with the socket, or, where only connecting sockets are followed, as soon as it does not
 /// connect any more. A hook that waits for the return of `connect()` ends it then.
 #[inline(always)]
-fn end<S: Sock>(sock: S, life: Option<*mut Life>, old: u8, new: u8, parked: bool) {
+fn end<S: Sock>(sock: S, life: Option<NonNull<Life>>, old: u8, new: u8, parked: bool) {
     let done = off::TRACK_ALL.load() == 0 && old == state::SYN_SENT;
     if new != state::CLOSE && !done {
         return;
@@ -252,7 +254,7 @@ fn end<S: Sock>(sock: S, life: Option<*mut Life>, old: u8, new: u8, parked: bool
         && new == state::CLOSE
     {
         // SAFETY: valid for the run of the program.
-        let stands = unsafe { &mut (*life).connecting };
+        let stands = unsafe { &mut (*life.as_ptr()).connecting };
         if *stands == connecting::IN_CALL {
             *stands = if parked { connecting::PARKED } else { connecting::TOLD };
             return;
@@ -321,10 +323,10 @@ impl Change {
     /// Whether this is the end of a `connect()` that failed with a port of its own and without an errno on
     /// the socket, so that only what it returns tells why.
     #[inline(always)]
-    fn awaits_errno<S: Sock>(self, sock: S, tuple: &Tuple, life: Option<*mut Life>) -> bool {
+    fn awaits_errno<S: Sock>(self, sock: S, tuple: &Tuple, life: Option<NonNull<Life>>) -> bool {
         let Some(life) = life else { return false };
         // SAFETY: valid for the run of the program.
-        let life = unsafe { &*life };
+        let life = unsafe { &*life.as_ptr() };
         self.is_failure()
             && self.error == 0
             && life.connecting == connecting::IN_CALL
@@ -335,7 +337,13 @@ impl Change {
     }
 
     #[inline(always)]
-    fn write<S: Sock>(self, event: &mut RawEvent, sock: S, tuple: &Tuple, life: Option<*mut Life>) {
+    fn write<S: Sock>(
+        self,
+        event: &mut RawEvent,
+        sock: S,
+        tuple: &Tuple,
+        life: Option<NonNull<Life>>,
+    ) {
         record::what(event, KIND_STATE, self.now, self.old, self.new);
         record::ends(event, tuple, sock.netns());
         event.age_ns = self.age_ns;
@@ -357,7 +365,7 @@ impl Change {
         event.cookie = if self.born && tuple.dport == 0 { 0 } else { sock.cookie() };
         if let Some(life) = life {
             // SAFETY: valid for the run of the program.
-            let life = unsafe { &*life };
+            let life = unsafe { &*life.as_ptr() };
             record::owned(event, &life.task, if self.begins { owner::CURRENT } else { life.owner });
             event.flags |= life.flags;
             if event.cookie == 0 && off::LIFE_TABLE.load() == 0 {
@@ -377,7 +385,7 @@ impl Change {
 /// The local port of *this* attempt. `inet_sport` keeps the port of an earlier `connect()` on the
 /// same socket until a new one is chosen (`__inet_hash_connect` tests and sets `inet_num` only).
 #[inline(always)]
-fn own_port<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, old: u8, new: u8) -> u16 {
+fn own_port<S: Sock>(sock: S, tuple: &Tuple, life: Option<NonNull<Life>>, old: u8, new: u8) -> u16 {
     if !sock.all_fields() {
         return tuple.sport;
     }
@@ -385,7 +393,7 @@ fn own_port<S: Sock>(sock: S, tuple: &Tuple, life: Option<*mut Life>, old: u8, n
         return sock.num();
     }
     // SAFETY: a life is valid for the run of the program.
-    let stale = life.is_some_and(|life| unsafe { (*life).stale_port } == tuple.sport);
+    let stale = life.is_some_and(|life| unsafe { (*life.as_ptr()).stale_port } == tuple.sport);
     if stale && old == state::SYN_SENT && new == state::CLOSE && sock.segs_out() == 0 {
         return 0;
     }

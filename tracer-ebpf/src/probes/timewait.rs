@@ -2,6 +2,8 @@
 //! (since 6.11 `inet_twsk_hashdance_schedule`), which `tcp_time_wait` calls once it has made the entry,
 //! and not when the table of entries is full. Checked against 5.10 to 7.2.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::{
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
@@ -49,7 +51,7 @@ fn entered(entry: u64, sock: u64) {
 pub(crate) fn inferred<S: Sock>(
     sock: S,
     tuple: &Tuple,
-    life: Option<*mut Life>,
+    life: Option<NonNull<Life>>,
     (old, new): (u8, u8),
     now: u64,
 ) {
@@ -63,7 +65,7 @@ pub(crate) fn inferred<S: Sock>(
 fn report<S: Sock>(
     sock: S,
     tuple: &Tuple,
-    life: Option<*mut Life>,
+    life: Option<NonNull<Life>>,
     (old, substate): (u8, u8),
     flags: u16,
     now: u64,
@@ -88,7 +90,7 @@ fn report<S: Sock>(
             event.flags = flags;
             if let Some(life) = life {
                 // SAFETY: valid for the run of the program.
-                let life = unsafe { &*life };
+                let life = unsafe { &*life.as_ptr() };
                 record::owned(event, &life.task, life.owner);
                 event.flags |= life.flags & flag::PASSIVE;
             } else {

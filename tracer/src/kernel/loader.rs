@@ -49,6 +49,17 @@ pub struct Unseen {
     pub refused: Vec<Refusal>,
 }
 
+/// How often the kernel skipped a program: since Linux 6.1 when the same CPU was in the middle of it
+/// already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), that of a
+/// plain tracepoint or a kprobe also while another eBPF program ran (`trace_call_bpf`, counted since 6.7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// State changes that nobody saw.
+    pub states: u64,
+    /// Calls that nobody looked at; few of them will have failed.
+    pub calls: u64,
+}
+
 /// The kernel side of a run: attached until dropped.
 pub struct Kernel {
     rings: Rings,
@@ -59,7 +70,7 @@ pub struct Kernel {
     hooks: Vec<Hook>,
     unseen: Vec<Unseen>,
     /// What the kernel skipped by the time the hooks were detached.
-    skipped: u64,
+    skipped: Skipped,
     /// Keeps the programs and the other maps.
     _ebpf: Ebpf,
 }
@@ -167,7 +178,15 @@ impl Kernel {
         }
         write_settings(&mut ebpf, &hooks)?;
         hooks.insert(0, Hook::attach_on(&mut ebpf, Hooked::State, rung, &footing)?);
-        Ok(Self { rings, counters, logger, hooks, unseen, skipped: 0, _ebpf: ebpf })
+        Ok(Self {
+            rings,
+            counters,
+            logger,
+            hooks,
+            unseen,
+            skipped: Skipped::default(),
+            _ebpf: ebpf,
+        })
     }
 
     /// The hooks in use, that of state changes first.
@@ -213,22 +232,24 @@ impl Kernel {
         self.rings.drain_rest()
     }
 
-    /// How often the kernel skipped a program: since Linux 6.1 when the same CPU was in the middle of
-    /// it already (`__bpf_trace_run`: a softirq that came while it ran for a task's own transition), that
-    /// of a plain tracepoint or a kprobe also while another eBPF program ran (`trace_call_bpf`, counted
-    /// since 6.7). Less what the second program took, each is an event that nobody saw.
+    /// What the kernel skipped and no second program took.
     ///
     /// # Errors
     /// A program's descriptor can't be asked.
-    pub fn missed(&self) -> Result<u64> {
-        let skipped = self.skipped_so_far()?;
+    pub fn skipped(&self) -> Result<Skipped> {
+        let Skipped { states, calls } = self.skipped_so_far()?;
         // Asked for afterwards: a skipped run may be on its way to the second program.
-        Ok(skipped.saturating_sub(self.counters()?.rescued))
+        Ok(Skipped { states: states.saturating_sub(self.counters()?.rescued), calls })
     }
 
-    fn skipped_so_far(&self) -> Result<u64> {
-        let now: u64 = self.hooks.iter().map(Hook::skipped).sum::<Result<u64>>()?;
-        Ok(self.skipped + now)
+    fn skipped_so_far(&self) -> Result<Skipped> {
+        let mut skipped = self.skipped;
+        for hook in &self.hooks {
+            let kind =
+                if hook.hooked == Hooked::State { &mut skipped.states } else { &mut skipped.calls };
+            *kind += hook.skipped()?;
+        }
+        Ok(skipped)
     }
 
     /// What the kernel side has produced and dropped so far, all CPUs together.
@@ -246,7 +267,6 @@ impl Kernel {
                 failure_dropped: sum.failure_dropped + cpu.failure_dropped,
                 owner_dropped: sum.owner_dropped + cpu.owner_dropped,
                 rescued: sum.rescued + cpu.rescued,
-                ..sum
             },
         ))
     }

@@ -80,6 +80,8 @@ struct LostLine<'a> {
     #[serde(skip_serializing_if = "is_zero")]
     missed: u64,
     lost_owners: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    skipped_calls: u64,
 }
 
 /// `trace --format json`
@@ -140,6 +142,7 @@ impl Trace {
             lost_failures: loss.failures,
             missed: loss.missed,
             lost_owners: loss.owners,
+            skipped_calls: loss.calls,
         };
         line(&lost, out);
     }
@@ -195,6 +198,8 @@ struct CountLine<'a> {
     missed: u64,
     #[serde(skip_serializing_if = "is_zero")]
     lost_owners: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    skipped_calls: u64,
     #[serde(skip_serializing_if = "is_zero")]
     unlisted: u64,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -280,6 +285,7 @@ impl Sink for Count {
             produced: totals.produced,
             missed: table.loss().missed,
             lost_owners: table.loss().owners,
+            skipped_calls: table.loss().calls,
             unlisted: table.unlisted(),
             unseen: &totals.unseen,
             by: table.rows().into_iter().map(|row| self.row(row)).collect(),

@@ -79,6 +79,7 @@ fn told(loss: &Loss) -> Vec<String> {
         (dropped, "events lost: the ring was full; raise --ring-size or filter more"),
         (loss.missed, "events lost: the kernel skipped the program, which it was just running"),
         (loss.owners, "sockets have no owner shown: there was no room to store it"),
+        (loss.calls, "calls were not looked at, since another eBPF program ran on that CPU"),
     ];
     let happened = kinds.into_iter().filter(|&(count, _)| count > 0);
     happened.map(|(count, what)| format!("{} {what}", thousands(count))).collect()

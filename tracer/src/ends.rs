@@ -61,6 +61,7 @@ pub struct Ended {
 pub struct Ends {
     peers: HashMap<Peer, Ended>,
     unlisted: u64,
+    total: Ended,
 }
 
 impl Ends {
@@ -89,7 +90,8 @@ impl Ends {
         });
     }
 
-    fn add(&mut self, subject: &Subject, passive: bool, add: impl FnOnce(&mut Ended)) {
+    fn add(&mut self, subject: &Subject, passive: bool, add: impl Fn(&mut Ended)) {
+        add(&mut self.total);
         let Some(peer) = Peer::of(subject, passive) else {
             self.unlisted += 1;
             return;
@@ -109,6 +111,12 @@ impl Ends {
         let weight = |e: &Ended| (e.time_waits + e.inferred, e.closed_here + e.closed_by_peer);
         peers.sort_by(|(a, x), (b, y)| weight(y).cmp(&weight(x)).then_with(|| a.cmp(b)));
         peers
+    }
+
+    /// All peers together, and what is in no peer's row.
+    #[must_use]
+    pub fn total(&self) -> Ended {
+        self.total
     }
 
     /// Closes and TIME-WAIT entries of sockets whose beginning was not seen, and those that found no room

@@ -112,6 +112,13 @@ impl Filter {
         }
     }
 
+    /// Whether every TIME-WAIT entry of the wanted namespaces passes.
+    #[must_use]
+    pub fn all_time_waits(&self) -> bool {
+        let rest = Self { netns: Vec::new(), states: Vec::new(), ..self.clone() };
+        self.needs(Hooked::TimeWait) && rest == Self::default()
+    }
+
     /// The errors wanted as bits by number, bit 0 for failures that leave no errno on the socket
     /// (among them `EADDRNOTAVAIL`).
     #[must_use]

@@ -17,10 +17,11 @@ use socklife::{
         loader::{self, Kernel, Options},
         ring::boot_epoch_ns,
         snapshot::Which,
+        time_wait::{Account, Made},
     },
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
-    sink::{Sink, Totals, clock::Clock, json, output::Output, text},
+    sink::{Sink, Totals, clock::Clock, json, output::Output, summary, text},
     source::Live,
     table::{Selection, Table},
 };
@@ -81,9 +82,10 @@ fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
         Format::Json => Box::new(json::Trace::new(clock)),
     };
     let table = Table::new(Selection::All);
-    let (table, totals) =
-        to_the_end(&args.run, verbose, &args.filter.resolve()?, table, sink.as_mut(), None)?;
-    say(&text::trace_summary(&table, &totals));
+    let filter = args.filter.resolve()?;
+    let (table, totals, made) =
+        to_the_end(&args.run, verbose, &filter, table, sink.as_mut(), None)?;
+    say(&summary::trace(&table, &totals, made));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,7 +102,7 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
         Format::Json => Box::new(json::Count::new(clock)),
     };
     let sampler = Some(PortSampler::default());
-    let (table, _) =
+    let (table, ..) =
         to_the_end(&args.run, verbose, &filter, Table::new(wanted), sink.as_mut(), sampler)?;
     match args.fail_over {
         Some(most) if table.failures() > most => Ok(ExitCode::from(ABOVE)),
@@ -118,7 +120,7 @@ fn to_the_end(
     table: Table,
     sink: &mut dyn Sink,
     sampler: Option<PortSampler>,
-) -> Result<(Table, Totals)> {
+) -> Result<(Table, Totals, Option<Made>)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -145,7 +147,9 @@ fn to_the_end(
         // While only connecting sockets are followed, every owner is in a call of its own.
         let lister = (!filter.connects_only()).then(|| Lister::begin(which()));
         let run = Run::new(Live::new(kernel), table, sink, sampler, lister);
-        run.drive(schedule, stop, Output::stdout()?).await
+        let account = filter.all_time_waits().then(|| Account::open(netns)).flatten();
+        let (table, totals) = run.drive(schedule, stop, Output::stdout()?).await?;
+        Ok((table, totals, account.and_then(Account::close)))
     })
 }
 

@@ -16,4 +16,5 @@ pub mod process;
 pub mod ring;
 pub mod snapshot;
 pub mod sock_diag;
+pub mod time_wait;
 pub mod tracefs;

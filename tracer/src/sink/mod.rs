@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod json;
 pub mod output;
+pub mod summary;
 pub mod text;
 
 use crate::{

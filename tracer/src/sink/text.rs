@@ -41,7 +41,7 @@ impl Paint {
 }
 
 /// `10.0.0.1:80`, `[::1]:80`; `-` where there is no port.
-fn endpoint(address: IpAddr, port: Option<u16>) -> String {
+pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
     let port: &dyn Display = port.as_ref().map_or(&"-", |port| port);
     match address {
         IpAddr::V4(v4) => format!("{v4}:{port}"),
@@ -50,7 +50,7 @@ fn endpoint(address: IpAddr, port: Option<u16>) -> String {
 }
 
 /// `1,234,567`
-fn thousands(number: u64) -> String {
+pub(super) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -73,7 +73,7 @@ fn span(ns: u64) -> String {
 }
 
 /// What a loss is and what to do about it, a line each.
-fn told(loss: &Loss) -> Vec<String> {
+pub(super) fn told(loss: &Loss) -> Vec<String> {
     let dropped = loss.states + loss.failures;
     let kinds = [
         (dropped, "events lost: the ring was full; raise --ring-size or filter more"),
@@ -197,30 +197,6 @@ impl Sink for Trace {
     }
 
     fn totals(&mut self, _table: &Table, _totals: &Totals, _out: &mut Vec<u8>) {}
-}
-
-/// The end of a trace in words, for standard error, so that standard output holds events only.
-#[must_use]
-pub fn trace_summary(table: &Table, totals: &Totals) -> String {
-    let mut summary = format!(
-        "{} events in {:.1} s, {} lost ({} produced)",
-        thousands(table.seen()),
-        totals.duration_s,
-        thousands(table.lost()),
-        thousands(totals.produced),
-    );
-    for line in told(&table.loss()) {
-        summary += &format!("; {line}");
-    }
-    if table.failures() > 0 {
-        summary += &format!("; {} failures:", thousands(table.failures()));
-        for (reason, count) in table.reasons() {
-            let reason = reason.map_or("unknown", |reason| reason.name());
-            summary += &format!(" {} {reason},", thousands(*count));
-        }
-        summary.pop();
-    }
-    summary
 }
 
 /// `count --format text`

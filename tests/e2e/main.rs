@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures for who reads the test's output")]
 
+mod calls;
 mod errors;
 mod filters;
 mod loss;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
     }
     let machine = Machine::look();
     let tests = [
+        calls::tests(),
         errors::tests(),
         filters::tests(),
         loss::tests(),

@@ -15,7 +15,11 @@ use crate::{Need, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Namespaces, Need::Nginx];
-    vec![Test::new("nginx::count_equals_the_502s", &needs, count_equals_the_502s)]
+    vec![
+        Test::new("nginx::count_equals_the_502s", &needs, count_equals_the_502s),
+        Test::new("nginx::bind_to_a_foreign_address", &needs, bind_to_a_foreign_address),
+        Test::new("nginx::too_many_open_files", &needs, too_many_open_files),
+    ]
 }
 
 /// Local ports that Nginx has toward its upstream.
@@ -26,7 +30,7 @@ fn count_equals_the_502s() -> Result<()> {
     link.near.sysctl("net.ipv4.ip_local_port_range", "40000 40063")?;
     let upstream = format!("{FAR4}:9001");
     let _held = link.far.serve("hold", &[upstream.parse()?])?;
-    let nginx = Nginx::start(&link.near, &upstream)?;
+    let nginx = Nginx::start(&link.near, &upstream, "", "")?;
 
     let events = tempfile::NamedTempFile::new()?;
     let trace = Socklife::start_into(events.path(), &["trace", "--failures", "--format=json"])?;
@@ -46,16 +50,16 @@ fn count_equals_the_502s() -> Result<()> {
     let traced = trace.interrupt()?;
     let traced_events = lines(&std::fs::read_to_string(events.path())?)?;
 
-    let exhausted = logs.exhausted();
+    let (exhausted, workers) = (logs.with(99), logs.by_worker(99));
     println!("error-log lines (99: ...): {exhausted}; statuses: {:?}", logs.statuses);
     println!("count: {counted}\ntrace: {}wrk: {said}", traced.stderr);
     ensure!(exhausted > 1000, "the load did not exhaust the ports: {said}");
-    ensure!(logs.exhausted_by_worker.len() == 2, "both workers failed: {logs:?}");
+    ensure!(workers.len() == 2, "both workers failed: {logs:?}");
     ensure!(logs.statuses.get(&502) == Some(&exhausted), "Nginx's own logs disagree: {logs:?}");
     ensure!(counted["total"] == exhausted, "count says {}", counted["total"]);
     ensure!(counted["lost"] == 0 && counted["produced"] == counted["seen"], "lost: {counted}");
-    check_rows(&counted, &logs.exhausted_by_worker, std::fs::metadata(link.near.path())?.ino())?;
-    check_trace(&traced_events, &logs.exhausted_by_worker)
+    check_rows(&counted, &workers, std::fs::metadata(link.near.path())?.ino())?;
+    check_trace(&traced_events, &workers)
 }
 
 /// One row: Nginx's two workers, toward the upstream, in its namespace, with all ports in use.
@@ -88,5 +92,59 @@ fn check_trace(events: &[Value], workers: &BTreeMap<u32, u64>) -> Result<()> {
         *by_worker.entry(pid.unwrap_or(0)).or_insert(0) += 1;
     }
     ensure!(by_worker == *workers, "by worker: trace {by_worker:?}, error log {workers:?}");
+    Ok(())
+}
+
+/// `wrk` against Nginx, while `count` counts an error; the rows, and Nginx's lines with its errno.
+fn counted(
+    (main, server): (&str, &str),
+    (error, errno): (&str, u32),
+) -> Result<(Value, BTreeMap<u32, u64>)> {
+    let link = Link::new()?;
+    let upstream = format!("{FAR4}:9001");
+    let _held = link.far.serve("hold", &[upstream.parse()?])?;
+    let nginx = Nginx::start(&link.near, &upstream, main, server)?;
+    let count = Socklife::start(&["count", "--error", error, "--format=json"])?;
+    let target = format!("http://{NEAR4}:{}/", Nginx::PORT);
+    run(link.far.command("wrk").args(["-t", "1", "-c", "64", "-d", "3s", &target]))?;
+    let logs = nginx.stop()?;
+    let counted = last_line(&count.interrupt()?.stdout)?;
+    println!("error-log lines ({errno}: ...): {:?}; count: {counted}", logs.by_worker(errno));
+    ensure!(logs.with(errno) > 10, "the load did not make the error: {logs:?}");
+    ensure!(counted["lost"] == 0, "lost: {counted}");
+    ensure!(counted.get("unseen").is_none(), "not seen: {counted}");
+    Ok((counted, logs.by_worker(errno)))
+}
+
+/// `proxy_bind` to an address that this host doesn't have.
+fn bind_to_a_foreign_address() -> Result<()> {
+    let (counted, workers) = counted(("", "proxy_bind 192.0.2.7;"), ("EADDRNOTAVAIL", 99))?;
+    ensure!(counted["total"] == workers.values().sum::<u64>(), "{counted}");
+    let rows = counted["by"].as_array().map_or(&[][..], Vec::as_slice);
+    ensure!(rows.len() == 1, "one row: {counted}");
+    ensure!(
+        rows[0]["reason"] == "address-not-local"
+            && rows[0]["src"] == "192.0.2.7"
+            && rows[0].get("dst").is_none()
+            && rows[0]["comm"] == "nginx"
+            && rows[0]["pids"] == serde_json::json!(workers.keys().collect::<Vec<_>>()),
+        "another row: {}",
+        rows[0]
+    );
+    Ok(())
+}
+
+/// Each worker may have 24 files open, and needs two for each client.
+fn too_many_open_files() -> Result<()> {
+    let (counted, workers) = counted(("worker_rlimit_nofile 24;", ""), ("EMFILE,ENFILE", 24))?;
+    ensure!(counted["total"] == workers.values().sum::<u64>(), "{counted}");
+    for row in counted["by"].as_array().into_iter().flatten() {
+        ensure!(
+            row["reason"] == "process-file-limit"
+                && row["comm"] == "nginx"
+                && row["pids"] == serde_json::json!(workers.keys().collect::<Vec<_>>()),
+            "another row: {row}"
+        );
+    }
     Ok(())
 }

@@ -22,17 +22,24 @@ pub struct Nginx {
 /// What its logs say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Logs {
-    /// Lines "(99: Cannot assign requested address)" of the error log, by worker process.
-    pub exhausted_by_worker: BTreeMap<u32, u64>,
+    /// Lines of the error log with an errno, such as "(99: Cannot assign requested address)": by errno
+    /// and worker process.
+    pub errors: BTreeMap<u32, BTreeMap<u32, u64>>,
     /// Responses by status.
     pub statuses: BTreeMap<u32, u64>,
 }
 
 impl Logs {
-    /// All workers together.
+    /// Lines with an errno, by worker process.
     #[must_use]
-    pub fn exhausted(&self) -> u64 {
-        self.exhausted_by_worker.values().sum()
+    pub fn by_worker(&self, errno: u32) -> BTreeMap<u32, u64> {
+        self.errors.get(&errno).cloned().unwrap_or_default()
+    }
+
+    /// Lines with an errno, all workers together.
+    #[must_use]
+    pub fn with(&self, errno: u32) -> u64 {
+        self.by_worker(errno).values().sum()
     }
 }
 
@@ -40,21 +47,22 @@ impl Nginx {
     /// Where it listens.
     pub const PORT: u16 = 8080;
 
-    /// Starts it inside a namespace, in front of one upstream.
+    /// Starts it inside a namespace, in front of one upstream. `main` and `server` go into these blocks
+    /// of its configuration.
     ///
     /// # Errors
     /// It doesn't start.
-    pub fn start(namespace: &Namespace, upstream: &str) -> Result<Self> {
+    pub fn start(namespace: &Namespace, upstream: &str, main: &str, server: &str) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
-            "daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log;\n\
+            "daemon off; worker_processes 2; {main} pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 4096; }}\n\
              http {{\n\
                log_format statuses '$status'; access_log {at}/access.log statuses;\n\
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
-               server {{ listen {port} reuseport; location / {{ proxy_pass http://{upstream}; }} }}\n\
+               server {{ listen {port} reuseport; {server} location / {{ proxy_pass http://{upstream}; }} }}\n\
              }}\n",
             port = Self::PORT,
         );
@@ -90,8 +98,9 @@ impl Nginx {
         process.finish()?;
         let mut logs = Logs::default();
         for line in read(&error)?.lines() {
-            if line.contains("(99: Cannot assign requested address)") {
-                *logs.exhausted_by_worker.entry(worker(line)?).or_default() += 1;
+            if let Some(errno) = errno(line) {
+                let by_worker = logs.errors.entry(errno).or_default();
+                *by_worker.entry(worker(line)?).or_default() += 1;
             }
         }
         for line in read(&access)?.lines() {
@@ -105,6 +114,12 @@ impl Nginx {
 fn read(path: &Path) -> Result<String> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The errno in `… failed (99: Cannot assign requested address) …`.
+fn errno(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once(" failed (")?;
+    rest.split_once(':')?.0.parse().ok()
 }
 
 /// The process id in `2026/01/02 03:04:05 [crit] 812#812: *17 connect() to …`.

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde_json::json;
+use socket2::Socket;
 
 use crate::{say, tcp};
 
@@ -22,6 +23,8 @@ pub(crate) enum Mode {
     Close,
     /// Close each when its peer has closed.
     Follow,
+    /// The same, all at once.
+    FollowEach,
     /// Accept none, and have the queue full: further SYNs are dropped.
     Full,
 }
@@ -47,9 +50,9 @@ pub(crate) fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
                         let _ = connection.set_linger(Some(Duration::ZERO));
                     }
                     Mode::Close => drop(connection),
-                    Mode::Follow => {
-                        // Its end is all that matters, and an error is one.
-                        while (&connection).read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+                    Mode::Follow => follow(&connection),
+                    Mode::FollowEach => {
+                        std::thread::spawn(move || follow(&connection));
                     }
                     Mode::Full => {}
                 }
@@ -63,6 +66,11 @@ pub(crate) fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn follow(mut connection: &Socket) {
+    // Its end is all that matters, and an error is one.
+    while connection.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
 }
 
 /// With a backlog of 1 the queue is full with two connections, which are our own.

@@ -8,6 +8,7 @@ mod calls;
 mod errors;
 mod filters;
 mod loss;
+mod maps;
 mod nginx;
 mod reasons;
 mod signals;
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
         errors::tests(),
         filters::tests(),
         loss::tests(),
+        maps::tests(),
         nginx::tests(),
         reasons::tests(),
         signals::tests(),

@@ -145,7 +145,7 @@ fn no_type_information() -> Result<()> {
 
 fn features() -> Result<()> {
     let end = socklife(&["features"])?;
-    ensure!(end.code == Some(0) && end.stdout.contains("\nstate\n  rung"), "{end:?}");
+    ensure!(end.code == Some(0) && end.stdout.contains("\nEVENT           HOOK IN USE"), "{end:?}");
     let end = socklife(&["features", "--format=json"])?;
     let features: serde_json::Value = serde_json::from_str(&end.stdout)?;
     ensure!(features["events"][0]["event"] == "state", "{features}");

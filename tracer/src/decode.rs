@@ -64,7 +64,7 @@ fn subject(raw: &RawEvent) -> Result<Subject, DecodeError> {
     Ok(Subject {
         ts_ns: raw.ts_ns,
         cookie: (raw.cookie != 0 && !made).then_some(raw.cookie),
-        src: address(raw.saddr)?,
+        src: address(raw.saddr)?.filter(|src| raw.kind != KIND_CONNECT || !src.is_unspecified()),
         sport: (raw.sport != 0).then_some(raw.sport),
         dst: address(raw.daddr)?.filter(|_| remote),
         dport: remote.then_some(raw.dport),

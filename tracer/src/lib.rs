@@ -12,7 +12,7 @@
 //! - [`filter`]: what the user asked for, resolved to what the kernel side compares.
 //! - [`source`]: batches of records in the order of time.
 //! - [`decode`]: bytes to [`event`]s. [`reason`]: why a connection failed.
-//! - [`table`]: the fold; no clock, no I/O. [`ends`]: its part about how connections end.
+//! - [`table`]: the fold; no clock, no I/O. Its parts: [`failures`], and [`ends`], how connections end.
 //! - [`existing`]: sockets that existed before, and who owns them.
 //! - [`sampler`]: measures ports while connects fail. [`ceilings`]: what it measures.
 //! - [`sink`]: text and JSON. [`run`]: the one loop. [`cli`]: the command line.
@@ -25,6 +25,7 @@ pub mod decode;
 pub mod ends;
 pub mod event;
 pub mod existing;
+pub mod failures;
 pub mod filter;
 pub mod kernel;
 pub mod reason;

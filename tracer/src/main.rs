@@ -13,8 +13,9 @@ use socklife::{
     existing::Lister,
     filter::Filter,
     kernel::{
+        features,
         ground::Ground,
-        loader::{self, Kernel, Options},
+        loader::{Kernel, Options},
         ring::boot_epoch_ns,
         snapshot::Which,
         time_wait::{Account, Made},
@@ -156,7 +157,7 @@ fn to_the_end(
 fn features(args: &FeaturesArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let features = match runtime {
-        Ok(runtime) => runtime.block_on(async { loader::features(args.hooks) }),
+        Ok(runtime) => runtime.block_on(async { features::features(args.hooks) }),
         Err(_) => Vec::new(),
     };
     let ground = Ground::survey();

@@ -6,9 +6,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     ceilings::ephemeral_ports::{self, PortUse},
+    failures::FailureKey,
     kernel::ring::boot_time_ns,
     reason::Reason,
-    table::{FailureKey, Table},
+    table::Table,
 };
 
 /// How often at most.

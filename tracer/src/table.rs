@@ -1,24 +1,20 @@
 //! The fold: events in, totals out. No clock, no I/O, no kernel: the same events give the same
 //! table, live or replayed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry};
 
 use crate::{
     ceilings::ephemeral_ports::PortUse,
     ends::Ends,
-    event::{Call, CallFailed, Comm, Errno, Event, Loss, State, StateChange, Subject},
+    event::{Errno, Event, Loss, Subject},
     existing::Existing,
+    failures::{FailureKey, FailureRow, MAX_PIDS},
     kernel::snapshot::Snapshot,
     reason::{Failure, Reason, classify, classify_call},
 };
 
 /// Most rows that are kept apart; failures beyond them are counted in [`Table::unlisted`].
 pub const MAX_ROWS: usize = 65_536;
-/// Most process ids that one row lists.
-pub const MAX_PIDS: usize = 1024;
 
 /// What a table counts as a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,86 +34,6 @@ impl Selection {
             Self::Errors(wanted) => failure.error.is_some_and(|error| wanted.contains(&error)),
         }
     }
-}
-
-/// One row of failures: what is alike in them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FailureKey {
-    /// The call that failed; `None`: a socket's state changed.
-    pub call: Option<Call>,
-    /// The errno that the application saw.
-    pub error: Option<Errno>,
-    /// Why.
-    pub reason: Option<Reason>,
-    /// The process's name.
-    pub comm: Option<Comm>,
-    /// Local address; `None`: there is no socket.
-    pub src: Option<IpAddr>,
-    /// Local port: only of a `bind()`, and where this host is the server, as its clients' ports all
-    /// differ.
-    pub sport: Option<u16>,
-    /// The upstream's address; `None` where this host is the server, or there is no remote end.
-    pub dst: Option<IpAddr>,
-    /// The upstream's port; `None` where this host is the server, or may be: the socket existed before,
-    /// and one of the two ports is a client's.
-    pub dport: Option<u16>,
-    /// Network namespace.
-    pub netns: Option<u32>,
-}
-
-impl FailureKey {
-    fn of(change: &StateChange, failure: Failure) -> Self {
-        // Which side this host is on is known of sockets whose beginning was seen.
-        let client = change.old == State::SYN_SENT || change.subject.owner.is_some();
-        let server = change.passive;
-        Self {
-            sport: change.subject.sport.filter(|_| server),
-            dst: change.subject.dst.filter(|_| !server),
-            dport: change.subject.dport.filter(|_| client && !server),
-            ..Self::alike(&change.subject, failure)
-        }
-    }
-
-    fn of_call(failed: &CallFailed, failure: Failure) -> Self {
-        let key = Self::alike(&failed.subject, failure);
-        let sport = failed.subject.sport.filter(|_| failed.call == Call::Bind);
-        Self { call: Some(failed.call), sport, ..key }
-    }
-
-    /// Whether the remote ends are the clients of a listener of this host.
-    #[must_use]
-    pub fn is_clients(&self) -> bool {
-        self.call.is_none() && self.dst.is_none()
-    }
-
-    fn alike(subject: &Subject, failure: Failure) -> Self {
-        Self {
-            call: None,
-            error: failure.error,
-            reason: failure.reason,
-            comm: subject.owner.map(|owner| owner.comm),
-            src: subject.src,
-            sport: subject.sport,
-            dst: subject.dst,
-            dport: subject.dport,
-            netns: subject.netns,
-        }
-    }
-}
-
-/// What a row counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailureRow {
-    /// How often.
-    pub count: u64,
-    /// Process ids, at most [`MAX_PIDS`] of them.
-    pub pids: BTreeSet<u32>,
-    /// Time of the first, nanoseconds since boot.
-    pub first_ns: u64,
-    /// Time of the last, nanoseconds since boot.
-    pub last_ns: u64,
-    /// Local ports toward this upstream, measured while it failed: the sample with most in use.
-    pub ports: Option<PortUse>,
 }
 
 /// What an event changed.
@@ -316,7 +232,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::event::{Known, Owner};
+    use crate::event::{Comm, Known, Owner, State, StateChange};
 
     fn refused(pid: u32, ts_ns: u64, dport: u16) -> Event {
         Event::State(StateChange {

@@ -15,7 +15,8 @@ use aya::{
 };
 
 use super::{
-    ladder::{Attach, Hooked, Hooks, Level, Refusal, Rung},
+    features::Refusal,
+    ladder::{Attach, Hooked, Hooks, Level, Rung},
     tracefs,
 };
 

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use serde::Serialize;
-
 /// What is hooked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hooked {
@@ -118,7 +116,8 @@ pub enum Attach {
 
 const FREE_OF_COST: &str = "low: runs on these calls only";
 const PROBED: &str = "moderate: runs on these calls only, through a breakpoint or a jump";
-const TAXED: &str = "every system call of the host pays some 10 to 25 ns while it is attached";
+const TAXED: &str =
+    "high: every system call of the host pays some 15 to 50 ns while it is attached";
 const NO_URING: &str = "calls that io_uring makes are not seen";
 
 const STATE: &[Rung] = &[
@@ -377,32 +376,4 @@ impl Hooks {
             Self::Tracepoint => "tracepoint",
         }
     }
-}
-
-/// One event of the ladder as `features` prints it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Feature {
-    /// The event, as [`Hooked::name`] has it.
-    pub event: &'static str,
-    /// The hook in use; `None`: no rung loads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rung: Option<&'static str>,
-    /// Whether the event is concluded from others.
-    pub inferred: bool,
-    /// What it costs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost: Option<&'static str>,
-    /// What this rung can't do on this kernel.
-    pub notes: Vec<String>,
-    /// The better rungs, and why each is not in use.
-    pub refused: Vec<Refusal>,
-}
-
-/// A rung that is not in use.
-#[derive(Clone, Debug, Serialize)]
-pub struct Refusal {
-    /// The hook.
-    pub rung: &'static str,
-    /// Why, in a person's terms.
-    pub why: String,
 }

@@ -13,10 +13,11 @@ use zerocopy::transmute;
 
 use super::{
     btf::Btf,
+    features::Refusal,
     globals::Globals,
     ground::{before, release, require_ring_buffer},
     hooks::{Footing, Hook},
-    ladder::{Feature, Hooked, Hooks, Level, Refusal, Rung},
+    ladder::{Hooked, Hooks, Level, Rung},
     privilege,
     ring::Rings,
     tracefs,
@@ -269,58 +270,6 @@ impl Kernel {
                 rescued: sum.rescued + cpu.rescued,
             },
         ))
-    }
-}
-
-/// Which hook each event would use, found by attaching it for a moment.
-#[must_use]
-pub fn features(hooks: Hooks) -> Vec<Feature> {
-    let options = Options { ring_size: 64 << 10, hooks, kernel_log: false };
-    let missing = |hooked: Hooked, refused: &[Refusal]| Feature {
-        event: hooked.name(),
-        rung: None,
-        inferred: false,
-        cost: None,
-        notes: Vec::new(),
-        refused: refused.to_vec(),
-    };
-    let kernel = match Kernel::attach(&options, &Filter::default()) {
-        Ok(kernel) => kernel,
-        Err(error) => {
-            let refused = [Refusal { rung: "any", why: super::hooks::explain(&error) }];
-            return Hooked::ALL.into_iter().map(|hooked| missing(hooked, &refused)).collect();
-        }
-    };
-    let in_use = kernel.hooks.iter().map(|hook| (hook.hooked, feature(hook)));
-    let unseen = kernel.unseen.iter().map(|it| (it.hooked, missing(it.hooked, &it.refused)));
-    let mut all: Vec<_> = in_use.chain(unseen).collect();
-    all.sort_by_key(|(hooked, _)| *hooked);
-    all.into_iter().map(|(_, feature)| feature).collect()
-}
-
-fn feature(hook: &Hook) -> Feature {
-    let rung = hook.rung;
-    let mut notes: Vec<String> = rung.notes.iter().map(|&note| note.to_owned()).collect();
-    if rung.is_plain() || rung.level == Level::Kprobe {
-        let counted =
-            if before((6, 7)) { "this kernel does not count that" } else { "counted as lost" };
-        notes.push(format!(
-            "it is skipped while another eBPF program runs on the same CPU; {counted}"
-        ));
-    }
-    if hook.hooked == Hooked::State && Btf::of_this_kernel().is_err() {
-        notes.push(
-            "no errno and no network namespace: of failures only port-range-exhausted is told"
-                .to_owned(),
-        );
-    }
-    Feature {
-        event: hook.hooked.name(),
-        rung: Some(rung.name),
-        inferred: rung.level == Level::Inferred,
-        cost: Some(rung.cost),
-        notes,
-        refused: hook.refused.clone(),
     }
 }
 

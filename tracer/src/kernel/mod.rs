@@ -2,6 +2,7 @@
 
 pub mod btf;
 pub mod cgroup;
+pub mod features;
 pub mod globals;
 pub mod ground;
 pub mod hooks;

@@ -7,9 +7,10 @@ use serde::{Serialize, Serializer};
 use super::{Sink, Totals, clock::Clock};
 use crate::{
     event::{Call, Event, Known, Loss, State, Subject},
+    failures::{FailureKey, FailureRow},
     kernel::{cgroup::Cgroups, ladder::Hooked},
     reason::Failure,
-    table::{Change, FailureKey, FailureRow, Table},
+    table::{Change, Table},
 };
 
 /// Shows a value as it displays itself.

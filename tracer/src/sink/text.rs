@@ -9,9 +9,10 @@ use std::{
 use super::{Sink, Totals, clock::Clock};
 use crate::{
     event::{Call, Event, Known, Loss, State, Subject},
-    kernel::{ground::Ground, ladder::Feature},
+    failures::{FailureKey, FailureRow},
+    kernel::{features::Feature, ground::Ground},
     reason::Failure,
-    table::{Change, FailureKey, FailureRow, Table},
+    table::{Change, Table},
 };
 
 /// Whether to colour: standard output is a terminal, and the user did not say no
@@ -328,9 +329,20 @@ pub fn features(ground: &Ground, features: &[Feature], out: &mut impl Write) {
         "kernel        {}\nBTF           {}\ntracefs       {}\ncapabilities  {missing}\n",
         ground.kernel, ground.btf, ground.tracefs
     );
+    let width = features.iter().filter_map(|feature| feature.rung).map(str::len).max();
+    let width = width.unwrap_or(0).max(24);
+    let row = |event: &str, rung: &str, cost: &str| {
+        let line = format!("{event:<14}  {rung:<width$}  {cost}");
+        format!("{}\n", line.trim_end())
+    };
+    text += &format!("\n{}", row("EVENT", "HOOK IN USE", "COST"));
     for feature in features {
-        let rung = feature.rung.unwrap_or("none: this event can't be seen");
-        text += &format!("\n{}\n  rung      {rung}\n", feature.event);
+        let rung = feature.rung.unwrap_or("none: it can't be seen");
+        let class = feature.cost.and_then(|cost| cost.split(':').next()).unwrap_or("-");
+        text += &row(feature.event, rung, class);
+    }
+    for feature in features {
+        text += &format!("\n{}\n", feature.event);
         if let Some(cost) = feature.cost {
             text += &format!("  cost      {cost}\n");
         }

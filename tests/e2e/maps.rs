@@ -1,6 +1,9 @@
 //! What the kernel side keeps in its maps: bounded, right, and gone with the sockets.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::AsFd,
+};
 
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, Map, MapData, loaded_maps};
@@ -40,13 +43,17 @@ fn bounded(rung: Rung) -> Result<()> {
     let silent = "10.77.0.77";
     link.blackhole(silent)?;
     let path = link.near.path();
-    let before = entries()?;
     let trace = Socklife::start_on(
         rung,
         &["trace", "--format=json", "--netns", &path, "--ring-size=64M", "--state=UNCONN"],
     )?;
-    let empty = ours(&before)?;
-    ensure!(empty.values().all(|&entries| entries == 0), "not empty at the start: {empty:?}");
+    let pid = trace.pid();
+    let empty = || {
+        let left = entries(pid)?;
+        Ok(left.values().all(|&entries| entries == 0).then_some(()))
+    };
+    // The sockets of the whole machine are in there.
+    wait_for("the maps to be empty at the start", empty)?;
 
     let refused = format!("--to={FAR4}:9");
     let one_each = ["processes", &refused, &format!("--count={PROCESSES}")];
@@ -64,19 +71,15 @@ fn bounded(rung: Rung) -> Result<()> {
         Ok(listed.lines().count() as u64)
     };
     ensure!(connecting()? == KILLED, "connects under way: {}", connecting()?);
-    let full = ours(&before)?;
+    let full = entries(pid)?;
     let held: u64 = full.values().sum();
     ensure!((KILLED..KILLED + 100).contains(&held), "while {KILLED} connect: {full:?}");
-    let pid = u64::from(victim.pid());
+    let victim_pid = u64::from(victim.pid());
     victim.signal(Signal::SIGKILL)?;
     victim.finish()?;
     wait_for("the sockets of the killed process to go", || Ok((connecting()? == 0).then_some(())))?;
 
-    wait_for("the maps to be empty", || {
-        let left = ours(&before)?;
-        Ok(left.values().all(|&entries| entries == 0).then_some(()))
-    })
-    .with_context(|| format!("{:?}", ours(&before)))?;
+    wait_for("the maps to be empty", empty).with_context(|| format!("{:?}", entries(pid)))?;
 
     let traced = trace.interrupt()?;
     let events = lines(&traced.stdout)?;
@@ -86,7 +89,7 @@ fn bounded(rung: Rung) -> Result<()> {
         ensure!(event["comm"] == "socklife-load", "another process: {event}");
         *owners.entry(event["pid"].as_u64().unwrap_or(0)).or_default() += 1;
     }
-    ensure!(owners.remove(&pid) == Some(KILLED), "of the killed process: {owners:?}");
+    ensure!(owners.remove(&victim_pid) == Some(KILLED), "of the killed process: {owners:?}");
     let of_one = one["pid"].as_u64().and_then(|pid| owners.remove(&pid));
     ensure!(of_one == Some(FAILURES), "of one process: {of_one:?}");
     ensure!(owners.len() as u64 == PROCESSES, "{} processes", owners.len());
@@ -97,30 +100,36 @@ fn bounded(rung: Rung) -> Result<()> {
 /// Maps of the kernel side that hold sockets and calls.
 const HASHES: [&str; 4] = ["LIVES_BY_ADDR", "CALLS", "PARKED", "TOLD"];
 
-/// How many entries the maps hold that are there now, by id; of those that are ours by their name.
-fn entries() -> Result<BTreeMap<u32, (String, u64)>> {
+/// How many entries these maps of a socklife hold, by name.
+fn entries(pid: u32) -> Result<BTreeMap<String, u64>> {
+    let ids = map_ids(pid)?;
     let mut all = BTreeMap::new();
     for info in loaded_maps() {
         let info = info?;
         let name = info.name_as_str().unwrap_or_default().to_owned();
-        let number = if name == "LIVES" {
-            lives(&info)?
-        } else if HASHES.contains(&name.as_str()) {
-            keys(&info)?
-        } else {
+        if !ids.contains(&info.id()) {
             continue;
-        };
-        all.insert(info.id(), (name, number));
+        }
+        if name == "LIVES" {
+            all.insert(name, lives(&info)?);
+        } else if HASHES.contains(&name.as_str()) {
+            all.insert(name, keys(&info)?);
+        }
     }
+    ensure!(all.len() == HASHES.len() + 1, "maps of one socklife: {all:?}");
     Ok(all)
 }
 
-/// The same of maps that were not there before, by name.
-fn ours(before: &BTreeMap<u32, (String, u64)>) -> Result<BTreeMap<String, u64>> {
-    let mut all = entries()?;
-    all.retain(|id, _| !before.contains_key(id));
-    ensure!(all.len() == HASHES.len() + 1, "maps of one socklife: {all:?}");
-    Ok(all.into_values().collect())
+/// Ids of the maps that a process holds.
+fn map_ids(pid: u32) -> Result<BTreeSet<u32>> {
+    let mut ids = BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        // It may be closed by now.
+        let info = std::fs::read_to_string(entry?.path()).unwrap_or_default();
+        let id = info.lines().find_map(|line| line.strip_prefix("map_id:"));
+        ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
+    }
+    Ok(ids)
 }
 
 fn opened(info: &aya::maps::MapInfo) -> Result<MapData> {

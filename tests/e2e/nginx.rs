@@ -104,7 +104,9 @@ fn counted(
     let upstream = format!("{FAR4}:9001");
     let _held = link.far.serve("hold", &[upstream.parse()?])?;
     let nginx = Nginx::start(&link.near, &upstream, main, server)?;
-    let count = Socklife::start(&["count", "--error", error, "--format=json"])?;
+    let path = link.near.path();
+    let arguments = ["count", "--error", error, "--format=json", "--netns", &path];
+    let count = Socklife::start(&arguments)?;
     let target = format!("http://{NEAR4}:{}/", Nginx::PORT);
     run(link.far.command("wrk").args(["-t", "1", "-c", "64", "-d", "3s", &target]))?;
     let logs = nginx.stop()?;

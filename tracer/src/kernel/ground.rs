@@ -26,7 +26,7 @@ impl Ground {
         Self {
             kernel: release(),
             btf: word(Btf::of_this_kernel().map(|_| "yes".into()).map_err(Into::into)),
-            tracefs: word(tracefs::state()),
+            tracefs: tracefs::state().to_owned(),
             missing_capabilities: privilege::missing_for_bpf(),
         }
     }

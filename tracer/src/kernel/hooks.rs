@@ -158,7 +158,7 @@ fn load(ebpf: &mut Ebpf, attach: &Attach, footing: &Footing) -> Result<()> {
             program.load()?;
         }
         Attach::Tracepoint(name, ..) => {
-            tracefs::provide();
+            tracefs::provide()?;
             let program: &mut TracePoint = named(ebpf, name)?.try_into()?;
             unless_loaded(program.load())?;
         }

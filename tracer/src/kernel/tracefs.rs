@@ -13,55 +13,51 @@ use tracer_ebpf::globals::TRACEPOINT_FIELDS;
 const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// What a person can do when it isn't mounted.
-pub const HOW_TO_MOUNT: &str = "mount it with `mount -t tracefs tracefs /sys/kernel/tracing`";
+const NOT_MOUNTED: &str = "tracefs is not mounted at /sys/kernel/tracing or /sys/kernel/debug/tracing: \
+                           mount it with `mount -t tracefs tracefs /sys/kernel/tracing`";
 
 /// Where tracefs is mounted.
 fn mounted() -> Option<PathBuf> {
     MOUNTS.iter().map(PathBuf::from).find(|mount| mount.join("events").is_dir())
 }
 
-/// Mounts tracefs where it isn't mounted, for the calling thread alone and those that it starts: in a
-/// mount namespace of its own, so that nothing changes for anybody else. It goes with the process.
-/// Where this isn't permitted nothing happens; who needs tracefs says then what a person can do.
-pub fn provide() {
-    if mounted().is_some() {
-        return;
+/// Where tracefs is mounted. Where it isn't, it is mounted for the calling thread alone and those that it
+/// starts: in a mount namespace of its own, so that nothing changes for anybody else. It goes with the
+/// process.
+///
+/// # Errors
+/// It isn't mounted, and this process may not mount it.
+pub fn provide() -> Result<PathBuf> {
+    if let Some(mount) = mounted() {
+        return Ok(mount);
     }
     let mount = |source: &str, target: &str, kind: Option<&str>, flags: MsFlags| {
         mount(Some(source), target, kind, flags, None::<&str>)
     };
-    let outcome = unshare(CloneFlags::CLONE_NEWNS)
+    unshare(CloneFlags::CLONE_NEWNS)
         .and_then(|()| mount("none", "/", None, MsFlags::MS_REC | MsFlags::MS_SLAVE))
-        .and_then(|()| mount("tracefs", MOUNTS[0], Some("tracefs"), MsFlags::empty()));
-    match outcome {
-        Ok(()) => _ = PRIVATE.set(()),
-        Err(error) => tracing::debug!("can't mount tracefs for this process alone: {error}"),
-    }
+        .and_then(|()| mount("tracefs", MOUNTS[0], Some("tracefs"), MsFlags::empty()))
+        .map_err(|error| anyhow!("{NOT_MOUNTED} (socklife may not mount it itself: {error})"))?;
+    _ = PRIVATE.set(());
+    Ok(PathBuf::from(MOUNTS[0]))
 }
 
 /// Set when tracefs was mounted for this process alone.
 static PRIVATE: OnceLock<()> = OnceLock::new();
 
-/// Whether tracefs is mounted, and for whom, in words.
-///
-/// # Errors
-/// As [`state_tracepoint`].
-pub fn state() -> Result<String> {
-    state_tracepoint()?;
-    let alone = PRIVATE.get().is_some();
-    let word = if alone { "not mounted; socklife mounts it for itself alone" } else { "yes" };
-    Ok(word.to_owned())
+/// Whether tracefs is mounted, in words.
+#[must_use]
+pub fn state() -> &'static str {
+    match (mounted(), PRIVATE.get()) {
+        (None, _) => NOT_MOUNTED,
+        (Some(_), None) => "yes",
+        (Some(_), Some(())) => "not mounted; socklife mounts it for itself alone",
+    }
 }
 
 /// The directory of `sock:inet_sock_set_state`.
-///
-/// # Errors
-/// tracefs is not mounted at either usual place, or this kernel has no such tracepoint (before 4.16).
-pub fn state_tracepoint() -> Result<PathBuf> {
-    let mount = mounted().ok_or_else(|| {
-        anyhow!("tracefs is not mounted at {} or {}: {HOW_TO_MOUNT}", MOUNTS[0], MOUNTS[1])
-    })?;
-    let directory = mount.join("events/sock/inet_sock_set_state");
+fn state_tracepoint() -> Result<PathBuf> {
+    let directory = provide()?.join("events/sock/inet_sock_set_state");
     if directory.is_dir() {
         Ok(directory)
     } else {
@@ -72,9 +68,8 @@ pub fn state_tracepoint() -> Result<PathBuf> {
 /// Offsets of the tracepoint's fields in its record, by the name of the global that takes each.
 ///
 /// # Errors
-/// As [`state_tracepoint`], or the format file lacks a field.
+/// As [`provide`]; this kernel has no such tracepoint (before 4.16), or the format file lacks a field.
 pub fn state_fields() -> Result<Vec<(&'static str, u32)>> {
-    provide();
     let path = state_tracepoint()?.join("format");
     let format =
         std::fs::read_to_string(&path).with_context(|| format!("can't read {}", path.display()))?;

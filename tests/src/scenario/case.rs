@@ -3,7 +3,6 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::MetadataExt,
     process::Command,
 };
 
@@ -23,14 +22,29 @@ pub(crate) type Check = Box<dyn FnOnce(&Seen) -> Result<()>>;
 /// Makes a case.
 pub(crate) type Make = Box<dyn FnOnce(&mut Ground) -> Result<Done>>;
 
+/// Starts what must be there before the tracers are.
+pub(crate) type Before = Box<dyn FnOnce(&mut Ground) -> Result<()>>;
+
 /// Something that is made in a known number, and how what socklife says about it is judged.
 pub(crate) struct Case {
     /// Its name; `--test` selects by a part of it.
     pub(crate) name: String,
     /// The event of `socklife features` that must have a hook for it to be seen.
     pub(crate) event: &'static str,
+    /// What must be there before the tracers are.
+    pub(crate) before: Option<Before>,
     /// Makes it, to its end.
     pub(crate) make: Make,
+}
+
+impl Case {
+    pub(crate) fn new(
+        name: String,
+        event: &'static str,
+        make: impl FnOnce(&mut Ground) -> Result<Done> + 'static,
+    ) -> Self {
+        Self { name, event, before: None, make: Box::new(make) }
+    }
 }
 
 /// A case that was made.
@@ -39,6 +53,22 @@ pub(crate) struct Done {
     pub(crate) servers: Vec<Process>,
     /// What must have been seen.
     pub(crate) check: Check,
+    /// The same where this rung can't see it: what must not have been said.
+    pub(crate) unseen: Check,
+}
+
+impl Done {
+    /// Where it can't be seen, no failure may be.
+    pub(crate) fn new(
+        servers: impl IntoIterator<Item = Process>,
+        check: impl FnOnce(&Seen) -> Result<()> + 'static,
+    ) -> Self {
+        Self {
+            servers: servers.into_iter().collect(),
+            check: Box::new(check),
+            unseen: Box::new(Seen::none_failed),
+        }
+    }
 }
 
 /// An address family as an application uses it.
@@ -70,6 +100,24 @@ impl Family {
         if self == Self::V6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() }
     }
 
+    /// An address of this host that no other family's sockets use.
+    pub(crate) fn unused(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::new(127, 0, 0, 14).into(),
+            Self::V6 => Ipv6Addr::LOCALHOST.into(),
+            Self::Mapped => Ipv4Addr::new(127, 0, 0, 16).into(),
+        }
+    }
+
+    /// An address that this host neither has nor has a route to.
+    pub(crate) fn foreign(self) -> IpAddr {
+        if self == Self::V6 {
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
+        } else {
+            Ipv4Addr::new(192, 0, 2, 1).into()
+        }
+    }
+
     /// The version that socklife shows.
     pub(crate) fn version(self) -> u8 {
         if self == Self::V6 { 6 } else { 4 }
@@ -83,19 +131,19 @@ pub(crate) const RANGE: (u16, u16) = (40_000, 40_063);
 pub(crate) struct Ground {
     /// Its namespace.
     pub(crate) netns: u64,
+    /// On an emulated CPU, some thirty times slower.
+    pub(crate) emulated: bool,
     next_port: u16,
 }
 
 impl Ground {
     /// Sets the sysctls that the cases count on.
-    pub(crate) fn prepare() -> Result<Self> {
+    pub(crate) fn prepare(emulated: bool) -> Result<Self> {
         let range = format!("{} {}", RANGE.0, RANGE.1);
-        for (name, value) in [("ip_local_port_range", range.as_str()), ("tcp_syn_retries", "1")] {
-            let path = format!("/proc/sys/net/ipv4/{name}");
-            fs::write(&path, value).with_context(|| path.clone())?;
-        }
-        let netns = fs::metadata("/proc/self/ns/net").context("/proc/self/ns/net")?.ino();
-        Ok(Self { netns, next_port: 10_000 })
+        machine::sysctl("ip_local_port_range", &range)?;
+        machine::sysctl("tcp_syn_retries", "1")?;
+        let netns = machine::netns()?;
+        Ok(Self { netns, emulated, next_port: 10_000 })
     }
 
     /// A port that no case before has used: TIME-WAIT sockets of earlier cases hold their tuples.
@@ -111,7 +159,7 @@ impl Ground {
         Process::start_ready(&mut command)
     }
 
-    /// `socklife-load fail` to its end; checks that the callers saw what they should.
+    /// `socklife-load fail` toward a port of the loopback address.
     pub(crate) fn load(
         how: &str,
         family: Family,
@@ -119,13 +167,19 @@ impl Ground {
         count: u32,
         seen: &[(&str, u32)],
     ) -> Result<Made> {
-        let to = SocketAddr::new(family.loopback(), to);
-        let mut command = Command::new(load_binary());
-        command.args(["fail", how, "--to", &to.to_string(), "--count", &count.to_string()]);
-        command.args(["--sport", "45000"]);
-        if family == Family::Mapped {
-            command.arg("--mapped");
-        }
+        Self::load_at(how, family, SocketAddr::new(family.loopback(), to), count, seen)
+    }
+
+    /// `socklife-load fail` to its end; checks that the callers saw what they should.
+    pub(crate) fn load_at(
+        how: &str,
+        family: Family,
+        to: SocketAddr,
+        count: u32,
+        seen: &[(&str, u32)],
+    ) -> Result<Made> {
+        let mut command = Self::load_command("fail", family, to, count);
+        command.args([how, "--sport", "45000"]);
         let printed = run(&mut command)?;
         let printed: Value =
             serde_json::from_str(&printed).context("what socklife-load printed")?;
@@ -136,7 +190,25 @@ impl Ground {
             );
         }
         let pid = printed["pid"].as_u64().context("socklife-load says no pid")?;
-        Ok(Made { pid, family, to })
+        let listed = printed["pids"].as_array().map_or(&[][..], Vec::as_slice);
+        let pids = listed.iter().filter_map(Value::as_u64).collect();
+        Ok(Made { pid, pids, family, to })
+    }
+
+    /// `socklife-load hold`, with its connections begun when this returns.
+    pub(crate) fn hold(family: Family, to: u16, count: u32, then: &str) -> Result<Process> {
+        let to = SocketAddr::new(family.loopback(), to);
+        let mut command = Self::load_command("hold", family, to, count);
+        Process::start_ready(command.args(["--then", then]))
+    }
+
+    fn load_command(what: &str, family: Family, to: SocketAddr, count: u32) -> Command {
+        let mut command = Command::new(load_binary());
+        command.args([what, "--to", &to.to_string(), "--count", &count.to_string()]);
+        if family == Family::Mapped {
+            command.arg("--mapped");
+        }
+        command
     }
 
     /// Waits until no socket is left but those that only time ends.
@@ -149,11 +221,13 @@ impl Ground {
     }
 }
 
-/// Connects that a process made.
-#[derive(Clone, Copy)]
+/// Calls that a process made.
+#[derive(Clone)]
 pub(crate) struct Made {
     /// The process.
     pub(crate) pid: u64,
+    /// Those that it started, where they made the calls.
+    pub(crate) pids: Vec<u64>,
     /// How it addressed the peer.
     pub(crate) family: Family,
     /// The peer.

@@ -7,7 +7,7 @@ use socklife_tests::wait_for;
 
 use crate::{
     case::{Case, Done, FAMILIES, Family, Ground, Listed, Made, TIME_WAIT, sockets},
-    watch::Seen,
+    watch::{Seen, sample},
 };
 
 /// Connections of each case: fewer than local ports.
@@ -57,34 +57,33 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn case(way: &'static Way, family: Family) -> Case {
-    Case {
-        name: format!("{}::{}", way.name, family.name()),
-        event: "state",
-        make: Box::new(move |ground| {
-            let port = ground.port();
-            let server = Ground::serve(way.server, SocketAddr::new(family.loopback(), port))?;
-            let made = Ground::load(way.how, family, port, COUNT, &[("ok", COUNT)])?;
-            wait_for("sockets in TIME-WAIT at the end that closed first", || {
-                let sockets = sockets()?;
-                let count = |end: fn(&Listed) -> u16| {
-                    let of_it = |s: &&Listed| s.state == TIME_WAIT && end(s) == port;
-                    sockets.iter().filter(of_it).count()
-                };
-                let (client, server) = (count(|s| s.remote), count(|s| s.local));
-                let (here, there) =
-                    if way.client_waits { (client, server) } else { (server, client) };
-                Ok(((1..=COUNT as usize).contains(&here) && there == 0).then_some(()))
-            })?;
-            Ok(Done { servers: vec![server], check: Box::new(move |seen| check(way, &made, seen)) })
-        }),
-    }
+    Case::new(format!("{}::{}", way.name, family.name()), "state", move |ground| {
+        let port = ground.port();
+        let server = Ground::serve(way.server, SocketAddr::new(family.loopback(), port))?;
+        let server_pid = u64::from(server.pid());
+        let made = Ground::load(way.how, family, port, COUNT, &[("ok", COUNT)])?;
+        wait_for("sockets in TIME-WAIT at the end that closed first", || {
+            let sockets = sockets()?;
+            let count = |end: fn(&Listed) -> u16| {
+                let of_it = |s: &&Listed| s.state == TIME_WAIT && end(s) == port;
+                sockets.iter().filter(of_it).count()
+            };
+            let (client, server) = (count(|s| s.remote), count(|s| s.local));
+            let (here, there) = if way.client_waits { (client, server) } else { (server, client) };
+            Ok(((1..=COUNT as usize).contains(&here) && there == 0).then_some(()))
+        })?;
+        Ok(Done::new([server], move |seen| {
+            check(way, &made, seen)?;
+            check_time_wait(way, &made, server_pid, seen)
+        }))
+    })
 }
 
 fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
     seen.none_failed()?;
     let mut started = 0;
     let mut by_port: BTreeMap<u64, Vec<(&str, &str)>> = BTreeMap::new();
-    for event in &seen.events {
+    for event in seen.of("state") {
         if event["dport"] != made.to.port() {
             continue;
         }
@@ -107,6 +106,35 @@ fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
         for one in changes.chunks(way.states.len()) {
             ensure!(one == way.states, "from port {port} the states were {one:?}");
         }
+    }
+    Ok(())
+}
+
+/// One entry for each connection, at the end that closed first, with its owner.
+fn check_time_wait(way: &Way, made: &Made, server: u64, seen: &Seen) -> Result<()> {
+    let (near, far) = if way.client_waits { ("sport", "dport") } else { ("dport", "sport") };
+    let entries: Vec<_> = seen.of("timewait").collect();
+    ensure!(
+        entries.len() == COUNT as usize,
+        "{} TIME-WAIT entries instead of {COUNT}{}",
+        entries.len(),
+        sample(&entries)
+    );
+    let address = made.to.ip().to_string();
+    for event in entries {
+        ensure!(event[far] == made.to.port() && event[near].is_u64(), "other ports: {event}");
+        ensure!(event["src"] == address && event["dst"] == address, "other ends: {event}");
+        ensure!(event["family"] == made.family.version(), "another family: {event}");
+        ensure!(event["netns"] == seen.netns, "another namespace: {event}");
+        ensure!(event["new"] == "TIME-WAIT", "another state: {event}");
+        let inferred = event["inferred"] == true;
+        ensure!(inferred == seen.time_wait_inferred, "inferred or not: {event}");
+        let owner = if way.client_waits { Some(made.pid) } else { seen.accept_owner(server) };
+        ensure!(
+            event["pid"].as_u64() == owner,
+            "another owner than {owner:?} (client {}, server {server}): {event}",
+            made.pid
+        );
     }
     Ok(())
 }

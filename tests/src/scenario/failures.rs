@@ -88,18 +88,13 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn case(way: &'static Way, family: Family) -> Case {
-    Case {
-        name: format!("{}::{}", way.name, family.name()),
-        event: "state",
-        make: Box::new(move |ground| {
-            let port = ground.port();
-            let listen = SocketAddr::new(family.loopback(), port);
-            let server = way.server.map(|mode| Ground::serve(mode, listen)).transpose()?;
-            let made = Ground::load(way.how, family, port, way.count, way.seen)?;
-            let servers = server.into_iter().collect();
-            Ok(Done { servers, check: Box::new(move |seen| check(way, &made, seen)) })
-        }),
-    }
+    Case::new(format!("{}::{}", way.name, family.name()), "state", move |ground| {
+        let port = ground.port();
+        let listen = SocketAddr::new(family.loopback(), port);
+        let server = way.server.map(|mode| Ground::serve(mode, listen)).transpose()?;
+        let made = Ground::load(way.how, family, port, way.count, way.seen)?;
+        Ok(Done::new(server, move |seen| check(way, &made, seen)))
+    })
 }
 
 fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {

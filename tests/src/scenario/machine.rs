@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     mem,
     net::{Ipv4Addr, Ipv6Addr, TcpListener},
-    os::fd::AsRawFd,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
 };
 
@@ -13,7 +13,7 @@ use nix::{
     kmod::{ModuleInitFlags, finit_module},
     libc,
     mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::{
         reboot::{RebootMode, reboot},
         resource::{Resource, setrlimit},
@@ -73,6 +73,41 @@ pub(crate) fn step_aside() -> Result<()> {
             .with_context(|| format!("can't mount tracefs at {tracing}"))?;
     }
     loopback_up()
+}
+
+/// Sets a sysctl below `net.ipv4` in this thread's network namespace.
+pub(crate) fn sysctl(name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv4/{name}");
+    fs::write(&path, value).with_context(|| format!("can't write {value} to {path}"))
+}
+
+/// This thread's network namespace.
+pub(crate) fn netns() -> Result<u64> {
+    let path = "/proc/thread-self/ns/net";
+    Ok(fs::metadata(path).context(path)?.ino())
+}
+
+/// A network namespace for a while: until this is dropped.
+pub(crate) struct Elsewhere(File);
+
+impl Elsewhere {
+    /// Enters a new one, with an `lo` that is up.
+    pub(crate) fn new() -> Result<Self> {
+        let back = Self(File::open("/proc/thread-self/ns/net").context("/proc/thread-self")?);
+        unshare(CloneFlags::CLONE_NEWNET).context("can't make a network namespace")?;
+        loopback_up()?;
+        Ok(back)
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        if let Err(error) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+            // All that follows would run in the wrong place.
+            println!("can't go back to the network namespace: {error}");
+            std::process::exit(1);
+        }
+    }
 }
 
 fn loopback_up() -> Result<()> {

@@ -3,15 +3,19 @@
 //! `socklife-scenario run` does the same on this host, in a network namespace of its own.
 //!
 //! One line a test: `SCENARIO {"kernel", "rung", "test", "outcome", "detail", "seconds"}`. Outcome
-//! `unseen`: this rung can't see it on this kernel, and nothing false was said about it.
+//! `unseen`: this rung can't see it on this kernel, and nothing false was said about it. One line a rung
+//! and event of `socklife features`: `FEATURE {"kernel", "hooks", "event", "rung", "inferred", "why"}`.
 
 #![expect(clippy::print_stdout, reason = "results are what it is for")]
 
+mod calls;
 mod case;
 mod closes;
 mod failures;
 mod machine;
+mod owners;
 mod round;
+mod timewait;
 mod watch;
 
 use std::{fs::File, io::Write, process::ExitCode, time::Instant};
@@ -20,7 +24,11 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use crate::case::Case;
+use crate::{
+    case::Case,
+    round::{Round, RoundResult},
+    watch::Features,
+};
 
 /// Runs the scenario.
 #[derive(Parser)]
@@ -52,7 +60,11 @@ struct Selection {
 const RUNGS: [&str; 4] = ["auto", "fentry", "kprobe", "tracepoint"];
 
 fn cases() -> Vec<Case> {
-    [failures::cases(), closes::cases()].into_iter().flatten().collect()
+    // Sockets that are older than the tracers come first: the others wait until all are closed.
+    [owners::cases(), failures::cases(), calls::cases(), closes::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Where results go: standard output, and in a virtual machine its second serial line.
@@ -77,20 +89,37 @@ fn run(selection: &Selection, report: &mut Report) -> Result<()> {
     let release =
         std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
     let kernel = release.trim();
-    let wanted = |case: &Case| {
-        selection.tests.is_empty() || selection.tests.iter().any(|part| case.name.contains(part))
+    let wanted = |name: &str| {
+        selection.tests.is_empty() || selection.tests.iter().any(|part| name.contains(part))
     };
     if let Some(rung) = selection.rungs.iter().find(|rung| !RUNGS.contains(&rung.as_str())) {
         bail!("no rung {rung}; there are {}", RUNGS.join(" "));
     }
     let mut tests = 0;
-    let mut ground = case::Ground::prepare()?;
+    let mut ground = case::Ground::prepare(report.line.is_some())?;
     for rung in RUNGS {
         if !selection.rungs.is_empty() && !selection.rungs.iter().any(|name| name == rung) {
             continue;
         }
-        let cases: Vec<_> = cases().into_iter().filter(wanted).collect();
-        for result in round::run(rung, kernel, &mut ground, cases) {
+        let round = Round {
+            rung,
+            kernel: kernel.to_owned(),
+            cases: cases().into_iter().filter(|case| wanted(&case.name)).collect(),
+            time_wait: timewait::TESTS.into_iter().filter(|name| wanted(name)).collect(),
+        };
+        let RoundResult { cases, features } = round::run(round, &mut ground);
+        for feature in features.iter().flat_map(Features::events) {
+            let line = json!({
+                "kernel": kernel,
+                "hooks": rung,
+                "event": feature["event"],
+                "rung": feature["rung"],
+                "inferred": feature["inferred"],
+                "why": watch::why(feature),
+            });
+            report.say(&format!("FEATURE {line}"));
+        }
+        for result in cases {
             tests += 1;
             report.failed += usize::from(result.outcome == round::Outcome::Fail);
             let line = json!({
@@ -138,6 +167,9 @@ fn main() -> ExitCode {
         Task::List => {
             for case in cases() {
                 println!("{}", case.name);
+            }
+            for name in timewait::TESTS {
+                println!("{name}");
             }
             return ExitCode::SUCCESS;
         }

@@ -9,6 +9,7 @@ use socklife_tests::process::Finished;
 
 use crate::{
     case::{Case, Check, Done, Ground},
+    timewait,
     watch::{Features, Watch, Watched},
 };
 
@@ -58,53 +59,93 @@ struct Made {
     event: &'static str,
     window: (Timestamp, Timestamp),
     seconds: f64,
-    check: Result<Check>,
+    check: Result<(Check, Check)>,
 }
 
-/// Runs all cases; the last result is the round's own.
-pub(crate) fn run(
-    rung: &str,
-    kernel: &str,
-    ground: &mut Ground,
-    cases: Vec<Case>,
-) -> Vec<CaseResult> {
-    let names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+/// What runs on a rung.
+pub(crate) struct Round {
+    /// A value of `--hooks`.
+    pub(crate) rung: &'static str,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+    /// Under one pair of tracers.
+    pub(crate) cases: Vec<Case>,
+    /// Of [`timewait::TESTS`].
+    pub(crate) time_wait: Vec<&'static str>,
+}
+
+/// What came of it.
+pub(crate) struct RoundResult {
+    /// The round's own is the last.
+    pub(crate) cases: Vec<CaseResult>,
+    /// What `socklife features` says, where it can be asked.
+    pub(crate) features: Option<Features>,
+}
+
+/// Runs all.
+pub(crate) fn run(round: Round, ground: &mut Ground) -> RoundResult {
     let started = Instant::now();
-    let all = |outcome, detail: &str, test: &String| CaseResult {
-        test: test.clone(),
-        outcome,
-        detail: detail.to_owned(),
-        seconds: 0.0,
+    let Round { rung, kernel, cases, time_wait } = round;
+    let mut names: Vec<_> = cases.iter().map(|case| case.name.clone()).collect();
+    let all = |names: &[String], outcome, detail: &str| -> Vec<CaseResult> {
+        let result = |test: &String| CaseResult {
+            test: test.clone(),
+            outcome,
+            detail: detail.to_owned(),
+            seconds: 0.0,
+        };
+        names.iter().map(result).collect()
     };
-    match watched(rung, kernel, ground, cases) {
+    let features = match Features::ask(rung) {
+        Ok(features) => features,
+        Err(error) => {
+            names.extend(time_wait.into_iter().map(str::to_owned));
+            let cases = all(&names, Outcome::Fail, &format!("{error:#}"));
+            return RoundResult { cases, features: None };
+        }
+    };
+    println!("{rung}: features in {:.1} s", started.elapsed().as_secs_f64());
+    let cases = match watched(rung, &kernel, &features, ground, cases) {
         Ok(Ok(mut results)) => {
-            println!("{rung}: {:.1} s", started.elapsed().as_secs_f64());
+            results.extend(timewait::run_all(rung, &features, ground, &time_wait));
             results.sort_by_key(|result| result.test == ROUND);
             results
         }
-        Ok(Err(refusal)) => names.iter().map(|test| all(Outcome::Unseen, &refusal, test)).collect(),
-        Err(error) => {
-            let detail = format!("{error:#}");
-            names.iter().map(|test| all(Outcome::Fail, &detail, test)).collect()
+        Ok(Err(refusal)) => {
+            names.extend(time_wait.into_iter().map(str::to_owned));
+            all(&names, Outcome::Unseen, &refusal)
         }
-    }
+        Err(error) => {
+            let mut results = all(&names, Outcome::Fail, &format!("{error:#}"));
+            results.extend(timewait::run_all(rung, &features, ground, &time_wait));
+            results
+        }
+    };
+    println!("{rung}: {:.1} s", started.elapsed().as_secs_f64());
+    RoundResult { cases, features: Some(features) }
 }
 
 /// The results, or why this rung can't be had on this kernel.
 fn watched(
     rung: &str,
     kernel: &str,
+    features: &Features,
     ground: &mut Ground,
-    cases: Vec<Case>,
+    mut cases: Vec<Case>,
 ) -> Result<Result<Vec<CaseResult>, String>> {
-    let asked = Instant::now();
-    let features = Features::ask(rung)?;
-    println!("{rung}: features in {:.1} s", asked.elapsed().as_secs_f64());
     let refusal = features.refusal("state");
     if let Some(why) = &refusal
         && !may_be_refused(rung, kernel)
     {
         bail!("this kernel should have this rung, but: {why}");
+    }
+    if cases.is_empty() {
+        return Ok(Ok(Vec::new()));
+    }
+    for case in &mut cases {
+        if let Some(before) = case.before.take() {
+            before(ground).with_context(|| case.name.clone())?;
+        }
     }
     let started = Instant::now();
     let watch = match Watch::start(rung, ground.netns)? {
@@ -115,7 +156,6 @@ fn watched(
     if let Some(why) = refusal {
         bail!("`features` says that it can't be attached, and it was: {why}");
     }
-    Ground::quiet()?;
     let made: Vec<_> = cases.into_iter().map(|case| make(rung, ground, case)).collect();
     let ended = Instant::now();
     let watched = watch.end()?;
@@ -131,7 +171,7 @@ fn watched(
     }
     for done in made {
         let Made { name: test, event, window, seconds, check } = done;
-        let judged = judge(&watched, &features, (event, window, check), ground.netns);
+        let judged = judge(&watched, features, (event, window, check), ground.netns);
         let (outcome, detail) = match judged {
             Ok(None) => (Outcome::Pass, String::new()),
             Ok(Some(why)) => (Outcome::Unseen, why),
@@ -148,10 +188,10 @@ fn make(rung: &str, ground: &mut Ground, case: Case) -> Made {
     let done = (case.make)(ground);
     let window = (from, Timestamp::now());
     let seconds = started.elapsed().as_secs_f64();
-    let check = done.and_then(|Done { servers, check }| {
+    let check = done.and_then(|Done { servers, check, unseen }| {
         drop(servers);
         Ground::quiet()?;
-        Ok(check)
+        Ok((check, unseen))
     });
     Made { name: case.name, event: case.event, window, seconds, check }
 }
@@ -160,13 +200,13 @@ fn make(rung: &str, ground: &mut Ground, case: Case) -> Made {
 fn judge(
     watched: &Watched,
     features: &Features,
-    (event, (from, to), check): (&str, (Timestamp, Timestamp), Result<Check>),
+    (event, window, check): (&str, (Timestamp, Timestamp), Result<(Check, Check)>),
     netns: u64,
 ) -> Result<Option<String>> {
-    let check = check.context("it could not be made")?;
-    let seen = watched.between(from, to, netns)?;
+    let (check, unseen) = check.context("it could not be made")?;
+    let seen = watched.between(window, features, netns)?;
     if let Some(why) = features.refusal(event) {
-        seen.none_failed()?;
+        unseen(&seen).context("it should not be seen")?;
         return Ok(Some(why));
     }
     check(&seen)?;

@@ -68,21 +68,34 @@ impl Watched {
     }
 
     /// What was seen from one moment to another.
-    pub(crate) fn between(&self, from: Timestamp, to: Timestamp, netns: u64) -> Result<Seen> {
-        let mut events = Vec::new();
-        for event in &self.events {
-            let at: Timestamp = event["ts"].as_str().context("an event without time")?.parse()?;
-            if event["event"] == "state" && from <= at && at < to {
-                events.push(event.clone());
-            }
-        }
+    pub(crate) fn between(
+        &self,
+        (from, to): (Timestamp, Timestamp),
+        features: &Features,
+        netns: u64,
+    ) -> Result<Seen> {
+        let events = within(&self.events, from, to)?;
         let rows = self.totals["by"].as_array().cloned().unwrap_or_default();
-        Ok(Seen { events, rows, netns })
+        let time_wait_inferred = features.is_inferred("timewait");
+        let accept_owner = features.refusal("accept_owner").is_none();
+        Ok(Seen { events, rows, netns, time_wait_inferred, accept_owner })
     }
 }
 
+/// Events from one moment to another, without those about loss.
+pub(crate) fn within(events: &[Value], from: Timestamp, to: Timestamp) -> Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for event in events {
+        let at: Timestamp = event["ts"].as_str().context("an event without time")?.parse()?;
+        if event["event"] != "lost" && from <= at && at < to {
+            found.push(event.clone());
+        }
+    }
+    Ok(found)
+}
+
 fn is_failure(event: &Value) -> bool {
-    event["event"] == "state" && (event["reason"].is_string() || event["error"].is_string())
+    event["reason"].is_string() || event["error"].is_string()
 }
 
 /// The first of some events, for a message.
@@ -92,16 +105,30 @@ pub(crate) fn sample(events: &[&Value]) -> String {
 
 /// What belongs to one case.
 pub(crate) struct Seen {
-    /// State changes, of the server too.
+    /// Events, of the server too.
     pub(crate) events: Vec<Value>,
     rows: Vec<Value>,
-    netns: u64,
+    /// The namespace that it was made in.
+    pub(crate) netns: u64,
+    /// Whether this rung concludes TIME-WAIT entries from state changes.
+    pub(crate) time_wait_inferred: bool,
+    accept_owner: bool,
 }
 
 impl Seen {
-    /// State changes that are failures.
+    /// Events of a kind.
+    pub(crate) fn of(&self, kind: &str) -> impl Iterator<Item = &Value> {
+        self.events.iter().filter(move |event| event["event"] == kind)
+    }
+
+    /// Failures of any kind.
     pub(crate) fn failures(&self) -> Vec<&Value> {
         self.events.iter().filter(|event| is_failure(event)).collect()
+    }
+
+    /// Who owns a socket that this process accepted, as far as this rung can tell.
+    pub(crate) fn accept_owner(&self, server: u64) -> Option<u64> {
+        self.accept_owner.then_some(server)
     }
 
     /// Nothing is called a failure.
@@ -113,12 +140,21 @@ impl Seen {
 
     /// Rows of `count` for what a process connected.
     pub(crate) fn counted(&self, made: &Made) -> Vec<&Value> {
-        let (to, pid) = (made.to, made.pid);
-        let rows = self.rows.iter().filter(|row| {
-            let of_it = row["pids"].as_array().is_some_and(|pids| pids.contains(&pid.into()));
-            of_it && row["dport"] == to.port() && row["dst"] == to.ip().to_string()
-        });
-        rows.collect()
+        let mut rows = self.counted_of(made.pid);
+        rows.retain(|row| is_to(row, made));
+        rows
+    }
+
+    /// Rows of `count` for the calls of a process.
+    pub(crate) fn counted_of(&self, pid: u64) -> Vec<&Value> {
+        let of_it =
+            |row: &&Value| row["pids"].as_array().is_some_and(|pids| pids.contains(&pid.into()));
+        self.rows.iter().filter(of_it).collect()
+    }
+
+    /// Rows of `count` for what anybody connected to the same end.
+    pub(crate) fn counted_to(&self, made: &Made) -> Vec<&Value> {
+        self.rows.iter().filter(|row| is_to(row, made)).collect()
     }
 
     /// An event of a socket that a process connected: owner, addresses, family, namespace, age.
@@ -143,6 +179,10 @@ impl Seen {
     }
 }
 
+fn is_to(row: &Value, made: &Made) -> bool {
+    row["dport"] == made.to.port() && row["dst"] == made.to.ip().to_string()
+}
+
 /// What `socklife features` says about a rung.
 pub(crate) struct Features(Value);
 
@@ -156,17 +196,42 @@ impl Features {
         }
     }
 
+    /// One event after the other: name, and what is said of it.
+    pub(crate) fn events(&self) -> &[Value] {
+        self.0["events"].as_array().map_or(&[][..], Vec::as_slice)
+    }
+
+    fn of(&self, event: &str) -> Option<&Value> {
+        self.events().iter().find(|feature| feature["event"] == event)
+    }
+
+    /// Whether an event is concluded from others.
+    pub(crate) fn is_inferred(&self, event: &str) -> bool {
+        self.of(event).is_some_and(|feature| feature["inferred"] == true)
+    }
+
     /// Why an event has no hook; `None`: it has one.
     pub(crate) fn refusal(&self, event: &str) -> Option<String> {
-        let all = self.0["events"].as_array().map_or(&[][..], Vec::as_slice);
-        let Some(feature) = all.iter().find(|feature| feature["event"] == event) else {
+        let Some(feature) = self.of(event) else {
             return Some(format!("socklife features knows no event {event}"));
         };
-        if feature["rung"].is_string() {
-            return None;
-        }
-        let refused = feature["refused"].as_array().map_or(&[][..], Vec::as_slice);
-        let why: Vec<_> = refused.iter().filter_map(|refusal| refusal["why"].as_str()).collect();
-        Some(why.join("; ").split_whitespace().collect::<Vec<_>>().join(" "))
+        feature["rung"].is_null().then(|| why(feature))
     }
+}
+
+/// Why better rungs than the one in use are not, or any.
+pub(crate) fn why(feature: &Value) -> String {
+    let refused = feature["refused"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut reasons: Vec<&str> = Vec::new();
+    for reason in refused.iter().filter_map(|refusal| refusal["why"].as_str()) {
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    // What was not asked for is no news beside what is not there.
+    let news = |reason: &&str| !reason.starts_with("left out by");
+    if reasons.iter().any(news) {
+        reasons.retain(news);
+    }
+    reasons.join("; ").split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,0 +1,214 @@
+//! Entries in TIME-WAIT by the ten thousand, held against the kernel's own count of them. In a network
+//! namespace of their own: its table goes with it.
+
+use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command, time::Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+use socklife_tests::{
+    net::load_binary,
+    process::run,
+    socklife::{Socklife, lines, lost},
+};
+
+use crate::{
+    case::{Family, Ground},
+    machine::{self, Elsewhere},
+    round::{CaseResult, Outcome},
+    watch::{Features, within},
+};
+
+/// More closes than there is room for in the table.
+const FULL: &str = "time_wait_table_full";
+/// Closes by the ten thousand.
+const COUNTED: &str = "time_wait_counted";
+/// All tests in here.
+pub(crate) const TESTS: [&str; 2] = [FULL, COUNTED];
+
+/// Room in the table, and closes, of [`FULL`].
+const ROOM: u64 = 100;
+const CLOSES: u32 = 300;
+
+/// What the kernel counts.
+struct Counters {
+    /// Entries that were made: those that are gone, and those that are there.
+    made: u64,
+    /// Entries for which there was no room.
+    overflow: u64,
+}
+
+impl Counters {
+    /// Reads them when nothing changes. `TW` and `TWKilled` count entries that are gone; `made_at_once`:
+    /// those that were made.
+    fn read(made_at_once: bool) -> Result<Self> {
+        for _ in 0..1000 {
+            let before = netstat()?;
+            let there = gauge()?;
+            let after = netstat()?;
+            if before == after && there == gauge()? {
+                let of = |name: &str| after.get(name).copied().context(name.to_owned());
+                let counted = of("TW")? + of("TWKilled")?;
+                let made = if made_at_once { counted } else { counted + of("TWRecycled")? + there };
+                return Ok(Self { made, overflow: of("TCPTimeWaitOverflow")? });
+            }
+        }
+        bail!("the kernel's counters don't come to rest")
+    }
+}
+
+/// Whether this kernel counts an entry when it is made. Asked in a namespace that is new, with entries
+/// that won't be gone for a minute.
+fn made_at_once(ground: &mut Ground) -> Result<bool> {
+    close_first(ground, 1)?;
+    Ground::quiet()?;
+    ensure!(gauge()? == 1, "{} entries in TIME-WAIT of one close", gauge()?);
+    Ok(netstat()?.get("TW").is_some_and(|&count| count == 1))
+}
+
+fn netstat() -> Result<BTreeMap<String, u64>> {
+    let path = "/proc/thread-self/net/netstat";
+    let text = fs::read_to_string(path).context(path)?;
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (rows.next().context(path)?, rows.next().context(path)?);
+    let pairs = names.split(' ').zip(values.split(' '));
+    Ok(pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
+}
+
+fn gauge() -> Result<u64> {
+    let path = "/proc/thread-self/net/sockstat";
+    let text = fs::read_to_string(path).context(path)?;
+    let line = text.lines().find(|line| line.starts_with("TCP:")).context(path)?;
+    let mut words = line.split(' ').skip_while(|word| *word != "tw");
+    words.nth(1).and_then(|value| value.parse().ok()).with_context(|| line.to_owned())
+}
+
+/// What was made while the tracer watched.
+struct Made {
+    test: &'static str,
+    window: (Timestamp, Timestamp),
+    entries: u64,
+    overflow: u64,
+    seconds: f64,
+}
+
+/// Runs those that are wanted, under one tracer.
+pub(crate) fn run_all(
+    rung: &str,
+    features: &Features,
+    ground: &mut Ground,
+    wanted: &[&'static str],
+) -> Vec<CaseResult> {
+    if wanted.is_empty() {
+        return Vec::new();
+    }
+    let result = |test: &str, seconds, judged: Result<String>| {
+        let (outcome, detail) = match judged {
+            Ok(detail) => (Outcome::Pass, detail),
+            Err(error) => (Outcome::Fail, format!("{error:#}")),
+        };
+        CaseResult { test: test.to_owned(), outcome, detail, seconds }
+    };
+    match watched(rung, ground, wanted) {
+        Ok((events, made)) => {
+            let judged = made
+                .iter()
+                .map(|made| result(made.test, made.seconds, judge(made, &events, features)));
+            judged.collect()
+        }
+        Err(error) => {
+            let failed = wanted.iter().map(|test| {
+                result(test, 0.0, Err(anyhow::anyhow!("it could not be made: {error:#}")))
+            });
+            failed.collect()
+        }
+    }
+}
+
+fn watched(
+    rung: &str,
+    ground: &mut Ground,
+    wanted: &[&'static str],
+) -> Result<(Vec<Value>, Vec<Made>)> {
+    let buckets = "/proc/sys/net/ipv4/tcp_max_tw_buckets";
+    let outside = fs::read_to_string(buckets).context(buckets)?;
+    let elsewhere = Elsewhere::new()?;
+    machine::sysctl("ip_local_port_range", "1024 65000")?;
+    let made_at_once = made_at_once(ground)?;
+    let started = Instant::now();
+    let mut trace = Socklife::spawn(&[
+        "trace",
+        "--format=json",
+        "--state=TIME-WAIT",
+        &format!("--hooks={rung}"),
+        &format!("--netns={}", machine::netns()?),
+    ])?;
+    if let Some(end) = trace.attach()? {
+        bail!("socklife ended with {:?} instead of attaching: {}", end.code, end.stderr);
+    }
+    println!("{rung}: attached for TIME-WAIT in {:.1} s", started.elapsed().as_secs_f64());
+    let mut all = Vec::new();
+    for test in wanted {
+        println!("{rung}: {test}");
+        let (started, from) = (Instant::now(), Timestamp::now());
+        let before = Counters::read(made_at_once)?;
+        if *test == FULL {
+            machine::sysctl("tcp_max_tw_buckets", &(gauge()? + ROOM).to_string())?;
+            close_first(ground, CLOSES)?;
+        } else {
+            machine::sysctl("tcp_max_tw_buckets", "200000")?;
+            let closes = if ground.emulated { "10000" } else { "20000" };
+            run(Command::new(load_binary()).args(["churn", "--close", "--connections", closes]))?;
+        }
+        Ground::quiet()?;
+        let after = Counters::read(made_at_once)?;
+        let (entries, overflow) = (after.made - before.made, after.overflow - before.overflow);
+        let window = (from, Timestamp::now());
+        let seconds = started.elapsed().as_secs_f64();
+        all.push(Made { test, window, entries, overflow, seconds });
+    }
+    drop(elsewhere);
+    ensure!(
+        fs::read_to_string(buckets).context(buckets)? == outside,
+        "tcp_max_tw_buckets is not the namespace's own on this kernel, and was changed"
+    );
+    let end = trace.interrupt()?;
+    ensure!(end.code == Some(0), "socklife ended with {:?}: {}", end.code, end.stderr);
+    Ok((lines(&end.stdout)?, all))
+}
+
+/// Connections that the client closes first.
+fn close_first(ground: &mut Ground, count: u32) -> Result<()> {
+    let (family, port) = (Family::V4, ground.port());
+    let server = Ground::serve("follow", SocketAddr::new(family.loopback(), port))?;
+    Ground::load("close-first", family, port, count, &[("ok", count)])?;
+    drop(server);
+    Ok(())
+}
+
+fn judge(made: &Made, events: &[Value], features: &Features) -> Result<String> {
+    ensure!(lost(events) == 0, "{} events lost", lost(events));
+    let inferred = features.is_inferred("timewait");
+    let events = within(events, made.window.0, made.window.1)?;
+    for event in &events {
+        let right = event["event"] == "timewait" && (event["inferred"] == true) == inferred;
+        ensure!(right, "another event: {event}");
+    }
+    let (seen, entries, overflow) = (events.len() as u64, made.entries, made.overflow);
+    let told = format!("{seen} events, {entries} entries made, {overflow} had no room");
+    if made.test == FULL {
+        ensure!(
+            overflow > 0 && entries + overflow == u64::from(CLOSES),
+            "it isn't what was to be made: {told}"
+        );
+    } else {
+        ensure!(overflow == 0 && entries >= 10_000, "it isn't what was to be made: {told}");
+    }
+    if !inferred {
+        ensure!(seen == entries, "{told}");
+        return Ok(String::new());
+    }
+    ensure!((entries..=entries + overflow).contains(&seen), "{told}");
+    let more = seen - entries;
+    Ok(format!("inferred: {more} more events than entries, of {overflow} that had no room"))
+}

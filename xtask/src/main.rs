@@ -44,7 +44,7 @@ enum Task {
         rounds: usize,
     },
     /// Run the scenario on other kernels, from Debian's archive, under QEMU.
-    Vm(vm::Selection),
+    Vm(vm::VmArgs),
 }
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
         Task::Bench { connections, rounds } => bench::run_all(connections, rounds),
-        Task::Vm(selection) => vm::run_all(&selection, None),
+        Task::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

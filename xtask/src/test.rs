@@ -52,7 +52,7 @@ pub(crate) fn run_all(install: bool) -> Result<()> {
             .env("SOCKLIFE_BIN", root().join("target/release/socklife"))
             .env("SOCKLIFE_LOAD_BIN", root().join("target/release/socklife-load")))
     })?;
-    stage("other kernels (QEMU)", || vm::run_all(&vm::Selection::default(), fresh.as_deref()))
+    stage("other kernels (QEMU)", || vm::run_all(fresh.as_deref()))
 }
 
 /// The object to embed: a fresh one where it is not the committed one.

@@ -74,6 +74,10 @@ const WAYS: &[Way] = &[
     },
 ];
 
+/// Ports that no `connect()` gets: before Linux 6.18 one that was bound while it had an entry in
+/// TIME-WAIT is of no use for `connect()` until that entry is gone.
+const BIND_RANGE: (u16, u16) = (41_000, 41_063);
+
 /// Calls that find no free descriptor: there is no socket to tell of.
 const DESCRIPTORS: [(&str, &str); 2] =
     [("fd_limit_socket", "descriptors"), ("fd_limit_accept", "accept")];
@@ -101,7 +105,9 @@ fn case(way: &'static Way, family: Family) -> Case {
         };
         let to = SocketAddr::new(address, ground.port());
         let server = (way.given == Given::Taken).then(|| Ground::serve("hold", to)).transpose()?;
-        let made = Ground::load_at(way.how, family, to, way.count, &[(way.error, way.count)])?;
+        let load = || Ground::load_at(way.how, family, to, way.count, &[(way.error, way.count)]);
+        let made =
+            if way.given == Given::Free { Ground::with_range(BIND_RANGE, load) } else { load() }?;
         Ok(Done::new(server, move |seen| check(way, &made, seen)))
     })
 }

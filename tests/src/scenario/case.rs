@@ -127,6 +127,10 @@ impl Family {
 /// Local ports to connect from.
 pub(crate) const RANGE: (u16, u16) = (40_000, 40_063);
 
+fn set_range((first, last): (u16, u16)) -> Result<()> {
+    machine::sysctl("ip_local_port_range", &format!("{first} {last}"))
+}
+
 /// The network that the cases run in.
 pub(crate) struct Ground {
     /// Its namespace.
@@ -139,11 +143,18 @@ pub(crate) struct Ground {
 impl Ground {
     /// Sets the sysctls that the cases count on.
     pub(crate) fn prepare(emulated: bool) -> Result<Self> {
-        let range = format!("{} {}", RANGE.0, RANGE.1);
-        machine::sysctl("ip_local_port_range", &range)?;
+        set_range(RANGE)?;
         machine::sysctl("tcp_syn_retries", "1")?;
         let netns = machine::netns()?;
         Ok(Self { netns, emulated, next_port: 10_000 })
+    }
+
+    /// Has other local ports for a while.
+    pub(crate) fn with_range<T>(range: (u16, u16), work: impl FnOnce() -> Result<T>) -> Result<T> {
+        set_range(range)?;
+        let done = work();
+        set_range(RANGE)?;
+        done
     }
 
     /// A port that no case before has used: TIME-WAIT sockets of earlier cases hold their tuples.

@@ -36,6 +36,8 @@ struct Counters {
     made: u64,
     /// Entries for which there was no room.
     overflow: u64,
+    /// All of `/proc/net/netstat`, for a message.
+    all: BTreeMap<String, u64>,
 }
 
 impl Counters {
@@ -50,7 +52,7 @@ impl Counters {
                 let of = |name: &str| after.get(name).copied().context(name.to_owned());
                 let counted = of("TW")? + of("TWKilled")?;
                 let made = if made_at_once { counted } else { counted + of("TWRecycled")? + there };
-                return Ok(Self { made, overflow: of("TCPTimeWaitOverflow")? });
+                return Ok(Self { made, overflow: of("TCPTimeWaitOverflow")?, all: after });
             }
         }
         bail!("the kernel's counters don't come to rest")
@@ -89,6 +91,7 @@ struct Made {
     window: (Timestamp, Timestamp),
     entries: u64,
     overflow: u64,
+    counters: String,
     seconds: f64,
 }
 
@@ -162,10 +165,15 @@ fn watched(
         }
         Ground::quiet()?;
         let after = Counters::read(made_at_once)?;
+        let moved = after.all.iter().filter_map(|(name, value)| {
+            let more = value - before.all.get(name).copied()?;
+            (more > 0).then(|| format!(" {name} {more}"))
+        });
+        let counters = moved.collect();
         let (entries, overflow) = (after.made - before.made, after.overflow - before.overflow);
         let window = (from, Timestamp::now());
         let seconds = started.elapsed().as_secs_f64();
-        all.push(Made { test, window, entries, overflow, seconds });
+        all.push(Made { test, window, entries, overflow, counters, seconds });
     }
     drop(elsewhere);
     ensure!(
@@ -195,7 +203,10 @@ fn judge(made: &Made, events: &[Value], features: &Features) -> Result<String> {
         ensure!(right, "another event: {event}");
     }
     let (seen, entries, overflow) = (events.len() as u64, made.entries, made.overflow);
-    let told = format!("{seen} events, {entries} entries made, {overflow} had no room");
+    let told = format!(
+        "{seen} events, {entries} entries made, {overflow} had no room; the kernel counted{}",
+        made.counters
+    );
     if made.test == FULL {
         ensure!(
             overflow > 0 && entries + overflow == u64::from(CLOSES),

@@ -1,6 +1,7 @@
 //! `cargo xtask vm`: the scenario of `socklife-scenario` on real kernels, old and new, under QEMU.
 
 mod boot;
+mod docs;
 mod initramfs;
 mod kernels;
 mod table;
@@ -12,14 +13,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use self::{
     boot::{Boot, Booted, QEMU},
     kernels::{KERNELS, Kernel},
     table::Results,
 };
-use crate::shell::{cargo, have, root, run};
+use crate::shell::{self, cargo, have, root};
 
 /// What to run; empty: all.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -33,6 +34,53 @@ pub(crate) struct Selection {
     /// Only tests with this in their name.
     #[arg(long)]
     test: Vec<String>,
+}
+
+/// `cargo xtask vm`
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct VmArgs {
+    #[command(flatten)]
+    selection: Selection,
+    /// Write docs/kernels.md from the results.
+    #[arg(long, conflicts_with_all = ["kernel", "rung", "test"])]
+    write_docs: bool,
+    /// With `--write-docs`: what `socklife-scenario run` printed on another kernel.
+    #[arg(long, value_name = "FILE", requires = "write_docs")]
+    also: Vec<PathBuf>,
+}
+
+/// Runs it.
+pub(crate) fn run(arguments: &VmArgs) -> Result<()> {
+    let results = run_kernels(&arguments.selection, None)?;
+    if let (true, Some(mut results)) = (arguments.write_docs, results.clone()) {
+        for file in &arguments.also {
+            let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let before = results.lines().count();
+            results.read("", &text);
+            ensure!(results.lines().count() > before, "{} has no results", file.display());
+        }
+        if results.sum().skipped > 0 {
+            bail!("docs/kernels.md is as it was: not all kernels were run");
+        }
+        let path = root().join("docs/kernels.md");
+        fs::write(&path, docs::page(&results)).with_context(|| path.display().to_string())?;
+        println!("docs/kernels.md is written");
+    }
+    results.map_or(Ok(()), |results| judge(&results))
+}
+
+/// Runs all of it; `object`: the kernel-side object to embed, where it is not the committed one.
+pub(crate) fn run_all(object: Option<&Path>) -> Result<()> {
+    let results = run_kernels(&Selection::default(), object)?;
+    results.map_or(Ok(()), |results| judge(&results))
+}
+
+fn judge(results: &Results) -> Result<()> {
+    let failed = results.sum().failed;
+    if failed > 0 {
+        bail!("{failed} failed on other kernels");
+    }
+    Ok(())
 }
 
 /// How long a kernel may take from start to end.
@@ -52,8 +100,8 @@ fn directory() -> PathBuf {
     root().join("target/vm")
 }
 
-/// Runs it; `object`: the kernel-side object to embed, where it is not the committed one.
-pub(crate) fn run_all(selection: &Selection, object: Option<&Path>) -> Result<()> {
+/// The results; `None`: none can be had on this machine.
+fn run_kernels(selection: &Selection, object: Option<&Path>) -> Result<Option<Results>> {
     let missing: Vec<_> = [QEMU, "apt-get", "apt-cache", "dpkg", "xz"]
         .into_iter()
         .filter(|tool| !have(tool))
@@ -61,7 +109,7 @@ pub(crate) fn run_all(selection: &Selection, object: Option<&Path>) -> Result<()
     if !missing.is_empty() {
         println!("SKIPPED all kernels: not installed: {}", missing.join(" "));
         println!("0 passed, 0 failed, {} skipped", KERNELS.len());
-        return Ok(());
+        return Ok(None);
     }
     let wanted = |kernel: &&Kernel| {
         selection.kernel.is_empty() || selection.kernel.iter().any(|name| name == kernel.name)
@@ -90,10 +138,7 @@ pub(crate) fn run_all(selection: &Selection, object: Option<&Path>) -> Result<()
     println!("\n{}", results.table(&names));
     let sum = results.sum();
     println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
-    if sum.failed > 0 {
-        bail!("{} failed on other kernels", sum.failed);
-    }
-    Ok(())
+    Ok(Some(results))
 }
 
 /// A lock is only ever held for a moment; who panicked meanwhile has said so.
@@ -109,7 +154,7 @@ fn build(object: Option<&Path>) -> Result<Vec<(PathBuf, &'static str)>> {
     if let Some(object) = object {
         build.env("SOCKLIFE_OBJECT", object);
     }
-    run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    shell::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let built = to.join(TARGET).join("release");
     Ok(PROGRAMS.map(|(name, inside)| (built.join(name), inside)).to_vec())
 }
@@ -139,13 +184,7 @@ fn one(
         }
     };
     println!("kernel {}: {} ran for {:.0} s", kernel.name, unpacked.release(), booted.seconds);
-    for line in booted.results.lines() {
-        let Some(json) = line.trim().strip_prefix("SCENARIO ") else { continue };
-        match serde_json::from_str(json) {
-            Ok(result) => results.add(kernel.name, result),
-            Err(error) => results.add_boot(kernel.name, "fail", &format!("{error}: {line}")),
-        }
-    }
+    results.read(kernel.name, &booted.results);
     match booted.failure {
         Some(why) => results.add_boot(kernel.name, "fail", &why),
         None => results.add_boot(kernel.name, "pass", &unpacked.release()),

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// All results, in the order in which they came.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Results {
     lines: Vec<Value>,
+    features: Vec<Value>,
 }
 
 /// How many tests ended how.
@@ -18,13 +19,14 @@ pub(crate) struct Sum {
     pub(crate) skipped: usize,
 }
 
-fn text<'a>(line: &'a Value, key: &str) -> &'a str {
+/// A value that is a text; empty where there is none.
+pub(crate) fn text<'a>(line: &'a Value, key: &str) -> &'a str {
     line[key].as_str().unwrap_or_default()
 }
 
 impl Results {
     /// Takes a result; `vm` names the kernel as it was asked for.
-    pub(crate) fn add(&mut self, vm: &str, mut line: Value) {
+    fn add(&mut self, vm: &str, mut line: Value) {
         line["vm"] = vm.into();
         self.lines.push(line);
     }
@@ -35,9 +37,36 @@ impl Results {
         self.add(vm, line);
     }
 
+    /// Takes what `socklife-scenario` printed.
+    pub(crate) fn read(&mut self, vm: &str, printed: &str) {
+        for line in printed.lines().map(str::trim) {
+            let (json, is_test) = match line.split_once(' ') {
+                Some(("SCENARIO", json)) => (json, true),
+                Some(("FEATURE", json)) => (json, false),
+                _ => continue,
+            };
+            match serde_json::from_str(json) {
+                Ok(result) if is_test => self.add(vm, result),
+                Ok(feature) => self.features.push(feature),
+                Err(error) => self.add_boot(vm, "fail", &format!("{error}: {line}")),
+            }
+        }
+    }
+
+    /// Results of tests.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Value> {
+        self.lines.iter()
+    }
+
+    /// What `socklife features` said.
+    pub(crate) fn features(&self) -> impl Iterator<Item = &Value> {
+        self.features.iter()
+    }
+
     /// One object a line.
     pub(crate) fn json(&self) -> String {
-        self.lines.iter().fold(String::new(), |text, line| text + &format!("{line}\n"))
+        let all = self.lines.iter().chain(&self.features);
+        all.fold(String::new(), |text, line| text + &format!("{line}\n"))
     }
 
     /// What is not seen on a rung counts as passed: that nothing false is told was checked.
@@ -89,7 +118,8 @@ impl Results {
             }
             out.push('\n');
         }
-        out + &self.remarks("unseen", "NOT SEEN")
+        out + &self.remarks("pass", "NOTE")
+            + &self.remarks("unseen", "NOT SEEN")
             + &self.remarks("fail", "FAILED")
             + &self.remarks("skip", "SKIPPED")
     }
@@ -98,6 +128,9 @@ impl Results {
     fn remarks(&self, outcome: &str, title: &str) -> String {
         let mut reasons: BTreeMap<(&str, &str, &str), BTreeSet<&str>> = BTreeMap::new();
         for line in self.lines.iter().filter(|line| text(line, "outcome") == outcome) {
+            if text(line, "detail").is_empty() || outcome == "pass" && line["rung"].is_null() {
+                continue;
+            }
             let key = (text(line, "vm"), text(line, "rung"), text(line, "detail"));
             reasons.entry(key).or_default().insert(text(line, "test"));
         }

@@ -135,6 +135,9 @@ pub(crate) fn fail(how: How, to: SocketAddr, count: u32, sport: u16) -> Result<(
             for _ in 0..count {
                 outcomes.note(&listener.accept().map(drop));
             }
+            // What nobody has accepted would be reset.
+            drop((files, client));
+            listener.accept().context("accept()")?;
         }
         How::Processes => return processes(to, count),
     }

@@ -137,6 +137,8 @@ pub(crate) struct Ground {
     pub(crate) netns: u64,
     /// On an emulated CPU, some thirty times slower.
     pub(crate) emulated: bool,
+    /// Ports of connections that shall stay for now.
+    pub(crate) standing: Vec<u16>,
     next_port: u16,
 }
 
@@ -146,7 +148,7 @@ impl Ground {
         set_range(RANGE)?;
         machine::sysctl("tcp_syn_retries", "1")?;
         let netns = machine::netns()?;
-        Ok(Self { netns, emulated, next_port: 10_000 })
+        Ok(Self { netns, emulated, standing: Vec::new(), next_port: 10_000 })
     }
 
     /// Has other local ports for a while.
@@ -222,12 +224,26 @@ impl Ground {
         command
     }
 
-    /// Waits until no socket is left but those that only time ends.
-    pub(crate) fn quiet() -> Result<()> {
+    /// Waits until no socket is left but those that only time ends, and those that shall stay.
+    pub(crate) fn quiet(&self) -> Result<()> {
         wait_for("all sockets to be closed", || {
-            Ok(sockets()?.iter().all(|socket| socket.state == TIME_WAIT).then_some(()))
+            let done = |socket: &Listed| {
+                socket.state == TIME_WAIT || self.standing.iter().any(|&port| socket.is_of(port))
+            };
+            Ok(sockets()?.iter().all(done).then_some(()))
         })?;
         // The kernel takes a socket out of its list before it tells of the last state.
+        machine::wait_for_softirqs()
+    }
+
+    /// Waits until the connections of a listener have ended.
+    pub(crate) fn ended(listener: u16) -> Result<()> {
+        wait_for("the connections to be closed", || {
+            let done = |socket: &Listed| {
+                [TIME_WAIT, LISTEN].contains(&socket.state) || !socket.is_of(listener)
+            };
+            Ok(sockets()?.iter().all(done).then_some(()))
+        })?;
         machine::wait_for_softirqs()
     }
 }
@@ -248,6 +264,9 @@ pub(crate) struct Made {
 /// TIME-WAIT, in `/proc/net/tcp`.
 pub(crate) const TIME_WAIT: u8 = 6;
 
+/// LISTEN, likewise.
+const LISTEN: u8 = 10;
+
 /// A line of `/proc/net/tcp` or `tcp6`.
 #[derive(Clone, Copy)]
 pub(crate) struct Listed {
@@ -257,6 +276,12 @@ pub(crate) struct Listed {
     pub(crate) remote: u16,
     /// Its state.
     pub(crate) state: u8,
+}
+
+impl Listed {
+    fn is_of(self, port: u16) -> bool {
+        self.local == port || self.remote == port
+    }
 }
 
 /// All TCP sockets in this namespace.

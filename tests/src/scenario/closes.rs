@@ -72,6 +72,7 @@ fn case(way: &'static Way, family: Family) -> Case {
             let (here, there) = if way.client_waits { (client, server) } else { (server, client) };
             Ok(((1..=COUNT as usize).contains(&here) && there == 0).then_some(()))
         })?;
+        Ground::ended(port)?;
         Ok(Done::new([server], move |seen| {
             check(way, &made, seen)?;
             check_time_wait(way, &made, server_pid, seen)

@@ -60,8 +60,8 @@ struct Selection {
 const RUNGS: [&str; 4] = ["auto", "fentry", "kprobe", "tracepoint"];
 
 fn cases() -> Vec<Case> {
-    // Sockets that are older than the tracers come first: the others wait until all are closed.
-    [owners::cases(), failures::cases(), calls::cases(), closes::cases()]
+    // Sockets that are older than the tracers are the last: those list them only once they are attached.
+    [failures::cases(), calls::cases(), closes::cases(), owners::cases()]
         .into_iter()
         .flatten()
         .collect()

@@ -15,10 +15,10 @@ use crate::{
 };
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = vec![existing()];
-    cases.extend(FAMILIES.map(accepted));
+    let mut cases = Vec::from(FAMILIES.map(accepted));
     cases.extend(FAMILIES.map(killed));
     cases.push(short_lived());
+    cases.push(existing());
     cases
 }
 
@@ -31,6 +31,7 @@ fn accepted(family: Family) -> Case {
         let server = Ground::serve("close", at)?;
         let pid = u64::from(server.pid());
         Ground::load("close-last", family, at.port(), ACCEPTED, &[("ok", ACCEPTED)])?;
+        Ground::ended(at.port())?;
         let check = move |seen: &Seen| {
             seen.none_failed()?;
             let events = of_server(seen, at);
@@ -153,12 +154,14 @@ struct Standing {
 fn existing() -> Case {
     let before = Rc::new(RefCell::new(Vec::new()));
     let there = Rc::clone(&before);
-    let case = Case::new("existing_sockets".to_owned(), "state", move |_| {
+    let case = Case::new("existing_sockets".to_owned(), "state", move |ground| {
+        ground.standing.clear();
         let (mut servers, mut all) = (Vec::new(), Vec::new());
         for Standing { name, signal, port, client, server } in there.take() {
             all.push((name, port, u64::from(client.pid()), u64::from(server.pid())));
             client.signal(signal)?;
             client.finish()?;
+            Ground::ended(port)?;
             servers.push(server);
         }
         Ok(Done::new(servers, move |seen| {
@@ -174,6 +177,7 @@ fn existing() -> Case {
             let at = SocketAddr::new(Family::V4.loopback(), port);
             let server = Ground::serve("follow-each", at)?;
             let client = Ground::hold(Family::V4, port, STANDING, then)?;
+            ground.standing.push(port);
             before.borrow_mut().push(Standing { name, signal, port, client, server });
         }
         Ok(())

@@ -190,7 +190,7 @@ fn make(rung: &str, ground: &mut Ground, case: Case) -> Made {
     let seconds = started.elapsed().as_secs_f64();
     let check = done.and_then(|Done { servers, check, unseen }| {
         drop(servers);
-        Ground::quiet()?;
+        ground.quiet()?;
         Ok((check, unseen))
     });
     Made { name: case.name, event: case.event, window, seconds, check }

@@ -63,7 +63,7 @@ impl Counters {
 /// that won't be gone for a minute.
 fn made_at_once(ground: &mut Ground) -> Result<bool> {
     close_first(ground, 1)?;
-    Ground::quiet()?;
+    ground.quiet()?;
     ensure!(gauge()? == 1, "{} entries in TIME-WAIT of one close", gauge()?);
     Ok(netstat()?.get("TW").is_some_and(|&count| count == 1))
 }
@@ -89,6 +89,9 @@ fn gauge() -> Result<u64> {
 struct Made {
     test: &'static str,
     window: (Timestamp, Timestamp),
+    /// What the callers closed, where each close made one entry or found no room.
+    closes: Option<u64>,
+    /// By the kernel's count.
     entries: u64,
     overflow: u64,
     counters: String,
@@ -155,15 +158,21 @@ fn watched(
         println!("{rung}: {test}");
         let (started, from) = (Instant::now(), Timestamp::now());
         let before = Counters::read(made_at_once)?;
-        if *test == FULL {
+        let closes = if *test == FULL {
             machine::sysctl("tcp_max_tw_buckets", &(gauge()? + ROOM).to_string())?;
             close_first(ground, CLOSES)?;
+            Some(CLOSES.into())
         } else {
             machine::sysctl("tcp_max_tw_buckets", "200000")?;
-            let closes = if ground.emulated { "10000" } else { "20000" };
-            run(Command::new(load_binary()).args(["churn", "--close", "--connections", closes]))?;
-        }
-        Ground::quiet()?;
+            let closes = if ground.emulated { 10_000 } else { 20_000 };
+            // An entry that a reset ends early is in no counter where those count ends, and closes that
+            // cross make such resets.
+            let end = if made_at_once { "race" } else { "turns" };
+            let churn = ["churn", "--end", end, "--connections", &closes.to_string()];
+            run(Command::new(load_binary()).args(churn))?;
+            (!made_at_once).then_some(closes)
+        };
+        ground.quiet()?;
         let after = Counters::read(made_at_once)?;
         let moved = after.all.iter().filter_map(|(name, value)| {
             let more = value - before.all.get(name).copied()?;
@@ -173,7 +182,7 @@ fn watched(
         let (entries, overflow) = (after.made - before.made, after.overflow - before.overflow);
         let window = (from, Timestamp::now());
         let seconds = started.elapsed().as_secs_f64();
-        all.push(Made { test, window, entries, overflow, counters, seconds });
+        all.push(Made { test, window, closes, entries, overflow, counters, seconds });
     }
     drop(elsewhere);
     ensure!(
@@ -202,19 +211,17 @@ fn judge(made: &Made, events: &[Value], features: &Features) -> Result<String> {
         let right = event["event"] == "timewait" && (event["inferred"] == true) == inferred;
         ensure!(right, "another event: {event}");
     }
-    let (seen, entries, overflow) = (events.len() as u64, made.entries, made.overflow);
+    let (seen, counted, overflow) = (events.len() as u64, made.entries, made.overflow);
+    let entries = made.closes.map_or(counted, |closes| closes.saturating_sub(overflow));
     let told = format!(
-        "{seen} events, {entries} entries made, {overflow} had no room; the kernel counted{}",
+        "{seen} events, {entries} entries made, {overflow} had no room; the kernel counted \
+         {counted}, and{}",
         made.counters
     );
-    if made.test == FULL {
-        ensure!(
-            overflow > 0 && entries + overflow == u64::from(CLOSES),
-            "it isn't what was to be made: {told}"
-        );
-    } else {
-        ensure!(overflow == 0 && entries >= 10_000, "it isn't what was to be made: {told}");
-    }
+    let room = if made.test == FULL { overflow > 0 } else { overflow == 0 && entries >= 10_000 };
+    // Where the kernel counts the ends of entries, it may miss a few.
+    let right = counted <= entries && entries - counted <= entries / 50;
+    ensure!(room && right, "it isn't what was to be made: {told}");
     if !inferred {
         ensure!(seen == entries, "{told}");
         return Ok(String::new());

@@ -84,7 +84,7 @@ fn judge(results: &Results) -> Result<()> {
 }
 
 /// How long a kernel may take from start to end.
-const DEADLINE: Duration = Duration::from_mins(4);
+const DEADLINE: Duration = Duration::from_mins(8);
 /// Kernels that run at the same time, of two CPUs each.
 const AT_ONCE: usize = 2;
 

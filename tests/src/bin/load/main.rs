@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    churn::churn,
+    churn::{End, churn},
     fail::{How, fail},
     hold::{Then, hold},
     serve::{Mode, serve},
@@ -40,15 +40,15 @@ enum Load {
         #[arg(long, value_enum)]
         mode: Mode,
     },
-    /// Connect and close with a reset, as fast as one thread can, to 64 loopback addresses, with one
-    /// acceptor that does the same.
+    /// Connect and close, as fast as one thread can, to 64 loopback addresses, with one acceptor that
+    /// does the same.
     Churn {
         /// How many connections.
         #[arg(long)]
         connections: u64,
-        /// Close without a reset; either end may be first.
-        #[arg(long)]
-        close: bool,
+        /// How they end.
+        #[arg(long, value_enum, default_value_t)]
+        end: End,
     },
     /// Begin connections, print a line, and hold them until `SIGTERM`.
     Hold {
@@ -88,7 +88,7 @@ enum Load {
 fn main() -> Result<()> {
     match Cli::parse().load {
         Load::Serve { listen, mode } => serve(&listen, mode),
-        Load::Churn { connections, close } => churn(connections, close),
+        Load::Churn { connections, end } => churn(connections, end),
         Load::Hold { to, mapped, count, then } => hold(target(to, mapped)?, count, then),
         Load::Fail { how, to, mapped, count, sport } => {
             fail(how, target(to, mapped)?, count, sport)

@@ -1,12 +1,12 @@
 //! Connections that come and go as fast as they can.
 
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use serde_json::json;
 use socket2::Socket;
@@ -79,6 +79,8 @@ fn in_turn(listener: &Socket, port: u16, connections: u64) -> Result<()> {
         let (far, _) = listener.accept().context("accept()")?;
         let (first, last) = if index % 2 == 0 { (near, far) } else { (far, near) };
         drop(first);
+        // Its end has come here.
+        ensure!((&last).read(&mut [0]).context("read()")? == 0, "a byte that nobody sent");
         drop(last);
     }
     let seconds = started.elapsed().as_secs_f64();

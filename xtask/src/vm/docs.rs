@@ -158,3 +158,25 @@ fn cell(results: &Results, (kernel, rung, name): (&str, &str, &str), notes: &mut
     }
     cell
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page() {
+        let mut results = Results::default();
+        results.read(
+            "6.1",
+            r#"FEATURE {"kernel":"6.1.0","hooks":"auto","event":"state","rung":"tp_btf/x","inferred":false,"why":""}
+SCENARIO {"kernel":"6.1.0","rung":"auto","test":"refused::ipv4","outcome":"pass","detail":""}
+SCENARIO {"kernel":"6.1.0","rung":"auto","test":"refused::ipv6","outcome":"unseen","detail":"no hook"}
+SCENARIO-END {}"#,
+        );
+        let page = page(&results);
+        for line in ["| event | 6.1.0 |", "| `state` | `tp_btf/x` |", "1. no hook"] {
+            assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
+        }
+        assert!(page.contains("| refused | 1 pass, 1 unseen (1) |"), "{page}");
+    }
+}

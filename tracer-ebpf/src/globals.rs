@@ -19,6 +19,7 @@ pub const OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_V6_DADDR", "sock_common", "skc_v6_daddr"),
     ("OFF_V6_RCV_SADDR", "sock_common", "skc_v6_rcv_saddr"),
     ("OFF_ERR", "sock", "sk_err"),
+    ("OFF_SOCKET", "sock", "sk_socket"),
     ("OFF_LOCK_OWNED", "sock", "sk_lock.owned"),
     ("OFF_SHUTDOWN", "sock", "sk_shutdown"),
     ("OFF_SPORT", "inet_sock", "inet_sport"),
@@ -68,6 +69,11 @@ pub const TRACK_ALL: &str = "TRACK_ALL";
 pub const LIFE_TABLE: &str = "LIFE_TABLE";
 /// `u32`: how many arguments this kernel's `inet_csk_accept` takes.
 pub const ACCEPT_ARGUMENTS: &str = "ACCEPT_ARGUMENTS";
+/// `u32`: how many arguments the function takes that gives out file descriptors: see [`ALLOC_FD`].
+pub const FD_ARGUMENTS: &str = "FD_ARGUMENTS";
+/// The function that gives out file descriptors: the first of these that there is. Before Linux 5.11
+/// `accept()` did not call the second (`__sys_accept4_file`).
+pub const ALLOC_FD: &[&str] = &["__alloc_fd", "get_unused_fd_flags"];
 
 /// `u32`: number of buckets of the map `LIVES`, a power of two.
 pub const LIFE_BUCKETS: &str = "LIFE_BUCKETS";

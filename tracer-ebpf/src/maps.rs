@@ -23,8 +23,8 @@ pub(crate) static RING_FAILURE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
 #[btf_map(name = "COUNTERS")]
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 
-/// Sockets of transitions that the first of two programs took and the second has not seen yet, for each
-/// CPU: a few, each in a bucket by its address. 0: none. Full: one that the second program was skipped
+/// Marks of transitions that the first of two programs took and the second has not seen yet, for each
+/// CPU: a few, each in a bucket by its socket's address. 0: none. Full: one that the second program was skipped
 /// for gives way.
 #[btf_map(name = "HANDLED")]
 static HANDLED: PerCpuArray<[u64; 4], 64> = PerCpuArray::new();

@@ -144,6 +144,11 @@ impl Sock for ProbedSock {
     }
 
     #[inline(always)]
+    fn has_socket(self) -> bool {
+        read_field::<u64>(self.addr, &off::OFF_SOCKET) != 0
+    }
+
+    #[inline(always)]
     fn is_locked(self) -> bool {
         read_field::<u32>(self.addr, &off::OFF_LOCK_OWNED) != 0
     }

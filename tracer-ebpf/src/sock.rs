@@ -86,6 +86,8 @@ pub(crate) trait Sock: Copy {
     /// `inet_num`: the local port that the socket holds right now, host byte order. On the way to
     /// CLOSE it is 0 already (`tcp_set_state` puts the port back first), unless it was bound.
     fn num(self) -> u16;
+    /// `sk_socket`: a file descriptor stands for it. Not so before `accept()`, and after `close()`.
+    fn has_socket(self) -> bool;
     /// `sk_lock.owned`: a system call has the socket; else a softirq or a timer.
     fn is_locked(self) -> bool;
     fn segs_out(self) -> u32;
@@ -174,6 +176,12 @@ impl<const TABLE: bool> Sock for TrustedSock<TABLE> {
     fn num(self) -> u16 {
         // SAFETY: skc_num is a u16 in host byte order.
         unsafe { field(self.tcp, &off::OFF_NUM) }
+    }
+
+    #[inline(always)]
+    fn has_socket(self) -> bool {
+        // SAFETY: sk_socket is a pointer, of which only null matters.
+        unsafe { !field::<*const u8>(self.tcp, &off::OFF_SOCKET).is_null() }
     }
 
     #[inline(always)]
@@ -311,6 +319,11 @@ impl Sock for TracepointSock<'_> {
     #[inline(always)]
     fn num(self) -> u16 {
         self.known(Sock::num)
+    }
+
+    #[inline(always)]
+    fn has_socket(self) -> bool {
+        self.known(Sock::has_socket)
     }
 
     #[inline(always)]

@@ -93,6 +93,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = WAYS.iter().flat_map(each).collect();
     cases.extend(DESCRIPTORS.map(|(name, how)| descriptors(name, how)));
     cases.extend(FAMILIES.map(told_once));
+    cases.extend(URING.iter().map(uring));
     cases
 }
 
@@ -132,6 +133,32 @@ fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
         }
     }
     check_rows(&seen.counted_of(made.pid), (way.reason, way.error), way.count)
+}
+
+/// Connects that `io_uring` makes: (name, event, whether toward a foreign address, error, reason).
+const URING: &[(&str, &str, bool, &str, &str)] = &[
+    ("io_uring_refused", "state", false, "ECONNREFUSED", "refused"),
+    ("io_uring_no_route", "connect_failed", true, "ENETUNREACH", "unreachable"),
+];
+
+/// Connects of each of [`URING`].
+const THROUGH_URING: u32 = 12;
+
+fn uring(&(name, event, foreign, error, reason): &'static (&str, &str, bool, &str, &str)) -> Case {
+    let family = Family::V4;
+    let make = move |ground: &mut Ground| {
+        let address = if foreign { family.foreign() } else { family.loopback() };
+        let to = SocketAddr::new(address, ground.port());
+        let outcomes = [(error, THROUGH_URING)];
+        let made = Ground::load_at("uring", family, to, THROUGH_URING, &outcomes)?;
+        Ok(Done::new(None, move |seen| {
+            for event_seen in failed(seen, THROUGH_URING)? {
+                check_call(event_seen, (event, reason, error), &made, seen)?;
+            }
+            check_rows(&seen.counted_of(made.pid), (reason, error), THROUGH_URING)
+        }))
+    };
+    Case::new(name.to_owned(), event, make).through_uring()
 }
 
 fn descriptors(name: &'static str, how: &'static str) -> Case {

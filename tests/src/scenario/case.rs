@@ -31,6 +31,8 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// The event of `socklife features` that must have a hook for it to be seen.
     pub(crate) event: &'static str,
+    /// Its calls are made by `io_uring`.
+    pub(crate) through_uring: bool,
     /// What must be there before the tracers are.
     pub(crate) before: Option<Before>,
     /// Makes it, to its end.
@@ -43,7 +45,11 @@ impl Case {
         event: &'static str,
         make: impl FnOnce(&mut Ground) -> Result<Done> + 'static,
     ) -> Self {
-        Self { name, event, before: None, make: Box::new(make) }
+        Self { name, event, through_uring: false, before: None, make: Box::new(make) }
+    }
+
+    pub(crate) fn through_uring(self) -> Self {
+        Self { through_uring: true, ..self }
     }
 }
 

@@ -57,6 +57,7 @@ fn may_be_refused(rung: &str, kernel: &str) -> bool {
 struct Made {
     name: String,
     event: &'static str,
+    through_uring: bool,
     window: (Timestamp, Timestamp),
     seconds: f64,
     check: Result<(Check, Check)>,
@@ -139,6 +140,8 @@ fn watched(
     {
         bail!("this kernel should have this rung, but: {why}");
     }
+    let programs = features.refused_programs();
+    ensure!(programs.is_empty(), "programs that the verifier refuses: {}", programs.concat());
     if cases.is_empty() {
         return Ok(Ok(Vec::new()));
     }
@@ -170,8 +173,10 @@ fn watched(
         results[0].detail = format!("{error:#}");
     }
     for done in made {
-        let Made { name: test, event, window, seconds, check } = done;
-        let judged = judge(&watched, features, (event, window, check), ground.netns);
+        let Made { name: test, event, through_uring, window, seconds, check } = done;
+        let refusal =
+            if through_uring { features.refusal_of_uring(event) } else { features.refusal(event) };
+        let judged = judge(&watched, features, (refusal, window, check), ground.netns);
         let (outcome, detail) = match judged {
             Ok(None) => (Outcome::Pass, String::new()),
             Ok(Some(why)) => (Outcome::Unseen, why),
@@ -193,19 +198,23 @@ fn make(rung: &str, ground: &mut Ground, case: Case) -> Made {
         ground.quiet()?;
         Ok((check, unseen))
     });
-    Made { name: case.name, event: case.event, window, seconds, check }
+    let (name, event, through_uring) = (case.name, case.event, case.through_uring);
+    Made { name, event, through_uring, window, seconds, check }
 }
+
+/// From when to when a case was made.
+type Window = (Timestamp, Timestamp);
 
 /// `Some`: not seen, for this reason, and nothing false was said.
 fn judge(
     watched: &Watched,
     features: &Features,
-    (event, window, check): (&str, (Timestamp, Timestamp), Result<(Check, Check)>),
+    (refusal, window, check): (Option<String>, Window, Result<(Check, Check)>),
     netns: u64,
 ) -> Result<Option<String>> {
     let (check, unseen) = check.context("it could not be made")?;
     let seen = watched.between(window, features, netns)?;
-    if let Some(why) = features.refusal(event) {
+    if let Some(why) = refusal {
         unseen(&seen).context("it should not be seen")?;
         return Ok(Some(why));
     }

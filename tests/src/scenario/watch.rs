@@ -217,6 +217,31 @@ impl Features {
         };
         feature["rung"].is_null().then(|| why(feature))
     }
+
+    /// The same of calls that `io_uring` makes.
+    pub(crate) fn refusal_of_uring(&self, event: &str) -> Option<String> {
+        self.refusal(event).or_else(|| self.of(event).and_then(misses_uring))
+    }
+
+    /// Programs that the kernel's verifier refuses: ours are wrong, except that before 5.12 it does not
+    /// know an instruction of the first ones for state changes.
+    pub(crate) fn refused_programs(&self) -> Vec<String> {
+        let events = self.0["events"].as_array().map_or(&[][..], Vec::as_slice);
+        let refused = events.iter().filter_map(|event| event["refused"].as_array()).flatten();
+        let known = "tp_btf/inet_sock_set_state";
+        refused
+            .filter(|refusal| refusal["rung"] != known)
+            .filter(|refusal| refusal["why"].as_str().is_some_and(|why| why.contains("verifier")))
+            .map(ToString::to_string)
+            .collect()
+    }
+}
+
+/// What the hook in use says that it misses of `io_uring`.
+pub(crate) fn misses_uring(feature: &Value) -> Option<String> {
+    let notes = feature["notes"].as_array().map_or(&[][..], Vec::as_slice);
+    let notes = notes.iter().filter_map(Value::as_str);
+    notes.filter(|note| note.contains("io_uring")).map(str::to_owned).next()
 }
 
 /// Why better rungs than the one in use are not, or any.

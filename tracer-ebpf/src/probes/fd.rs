@@ -6,16 +6,22 @@ use aya_ebpf::{
     programs::{FExitContext, RetProbeContext, TracePointContext},
 };
 
-use crate::call::{self, SYSCALL_RETURN};
+use crate::{
+    call::{self, SYSCALL_RETURN},
+    offsets as off,
+};
 
 const ENFILE: u16 = 23;
 const EMFILE: u16 = 24;
 
-/// First rung. Argument: `unsigned flags`.
+/// First rung. Argument: `unsigned flags`; of `__alloc_fd`, which both ways to a descriptor lead to on
+/// 5.10, four.
 #[fexit(function = "get_unused_fd_flags")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn fd_fexit_descriptor(ctx: FExitContext) -> i32 {
-    returned(call::errno_of_int(call::word(&ctx, 1)));
+    let returned_word =
+        if off::FD_ARGUMENTS.load() == 4 { call::word(&ctx, 4) } else { call::word(&ctx, 1) };
+    returned(call::errno_of_int(returned_word));
     0
 }
 
@@ -27,7 +33,7 @@ pub(crate) fn fd_fexit_file(ctx: FExitContext) -> i32 {
     0
 }
 
-/// Second rung, for `get_unused_fd_flags`.
+/// Second rung, for the same.
 #[kretprobe]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn fd_kretprobe_descriptor(ctx: RetProbeContext) -> u32 {

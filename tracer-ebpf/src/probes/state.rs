@@ -38,7 +38,7 @@ pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
     {
         transition::<true, _, _>(&ctx, sock, old, new);
     }
-    handled(call::word(&ctx, 0));
+    handled(mark(call::word(&ctx, 0), old, new));
     0
 }
 
@@ -46,10 +46,10 @@ pub(crate) fn state_tp_btf(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_tp_btf_2(ctx: BtfTracePointContext) -> i32 {
-    if was_handled(call::word(&ctx, 0)) {
+    let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
+    if was_handled(mark(call::word(&ctx, 0), old, new)) {
         return 0;
     }
-    let (old, new): (u8, u8) = (ctx.arg(1), ctx.arg(2));
     if !passes_by(old, new)
         && let Some(sock) = TrustedSock::<true>::new(&ctx)
     {
@@ -58,27 +58,38 @@ pub(crate) fn state_tp_btf_2(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The first program has taken a transition of this socket. Last in it: a transition in a softirq that
-/// comes before this finds itself skipped, and so does one that comes after, for its socket is another.
+/// What a transition is known by between the two programs: the socket's address, of which the upper
+/// bits are all ones, and its states.
 #[inline(always)]
-fn handled(sk: u64) {
-    if let Some(sockets) = maps::handled(sk) {
+fn mark(sk: u64, old: u8, new: u8) -> u64 {
+    sk ^ (u64::from(old) << 48) ^ (u64::from(new) << 56)
+}
+
+/// The part of a mark that is the socket's.
+const SOCKET: u64 = 0x0000_ffff_ffff_ffff;
+
+/// The first program has taken this transition. Last in it: a transition in a softirq that comes before
+/// this finds itself skipped, and so does one that comes after, for its socket is another. A mark that
+/// the same socket left before is one that the second program was skipped for.
+#[inline(always)]
+fn handled(mark: u64) {
+    if let Some(marks) = maps::handled(mark & SOCKET) {
         let mut way = 0;
-        while way < sockets.len() - 1 && sockets[way] != 0 {
+        while way < marks.len() - 1 && marks[way] != 0 && (marks[way] ^ mark) & SOCKET != 0 {
             way += 1;
         }
-        sockets[way] = sk;
+        marks[way] = mark;
     }
 }
 
 /// Whether the first program has taken this transition; if not, it counts as rescued.
 #[inline(always)]
-fn was_handled(sk: u64) -> bool {
-    let Some(sockets) = maps::handled(sk) else { return true };
+fn was_handled(mark: u64) -> bool {
+    let Some(marks) = maps::handled(mark & SOCKET) else { return true };
     let mut way = 0;
-    while way < sockets.len() {
-        if sockets[way] == sk {
-            sockets[way] = 0;
+    while way < marks.len() {
+        if marks[way] == mark {
+            marks[way] = 0;
             return true;
         }
         way += 1;
@@ -106,8 +117,9 @@ pub(crate) fn state_tp_btf_old(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
-    untyped::<true>(&ctx);
-    handled(call::word(&ctx, 0));
+    let (old, new) = (call::word(&ctx, 1) as u8, call::word(&ctx, 2) as u8);
+    untyped::<true>(&ctx, old, new);
+    handled(mark(call::word(&ctx, 0), old, new));
     0
 }
 
@@ -115,15 +127,15 @@ pub(crate) fn state_raw_tp(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "inet_sock_set_state")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn state_raw_tp_2(ctx: RawTracePointContext) -> i32 {
-    if !was_handled(call::word(&ctx, 0)) {
-        untyped::<false>(&ctx);
+    let (old, new) = (call::word(&ctx, 1) as u8, call::word(&ctx, 2) as u8);
+    if !was_handled(mark(call::word(&ctx, 0), old, new)) {
+        untyped::<false>(&ctx, old, new);
     }
     0
 }
 
 #[inline(always)]
-fn untyped<const LOG: bool>(ctx: &RawTracePointContext) {
-    let (old, new): (u8, u8) = (call::word(ctx, 1) as u8, call::word(ctx, 2) as u8);
+fn untyped<const LOG: bool>(ctx: &RawTracePointContext, old: u8, new: u8) {
     if !passes_by(old, new)
         && let Some(sock) = ProbedSock::new(call::word(ctx, 0))
     {
@@ -230,7 +242,8 @@ fn transition<const LOG: bool, C: EbpfContext, S: Sock>(ctx: &C, sock: S, old: u
 /// Whether the kernel gives up a connection, and the application has fetched its errno already: before
 /// 6.10 `tcp_write_err` (`net/ipv4/tcp_timer.c`) and `tcp_v4_err` wake it before they close the socket,
 /// and `getsockopt(SO_ERROR)` clears `sk_err`. A close or a disconnect by the application has the socket
-/// locked, and one that it does not hold any more is shut down both ways.
+/// locked, and one that it does not hold any more is shut down both ways; a listener that is closed drops
+/// those that nobody accepted yet (`inet_csk_listen_stop`).
 #[inline(always)]
 fn error_was_taken<S: Sock>(sock: S, old: u8, new: u8) -> bool {
     let connected =
@@ -238,6 +251,7 @@ fn error_was_taken<S: Sock>(sock: S, old: u8, new: u8) -> bool {
     new == state::CLOSE
         && connected
         && sock.all_fields()
+        && sock.has_socket()
         && !sock.is_locked()
         && sock.shutdown() & 3 != 3
 }

@@ -89,6 +89,10 @@ impl Globals {
         if let Some(arguments) = btf.arguments("inet_csk_accept") {
             self.word(globals::ACCEPT_ARGUMENTS, arguments);
         }
+        let alloc_fd = globals::ALLOC_FD.iter().find_map(|function| btf.arguments(function));
+        if let Some(arguments) = alloc_fd {
+            self.word(globals::FD_ARGUMENTS, arguments);
+        }
         Ok(())
     }
 

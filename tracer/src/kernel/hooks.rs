@@ -31,6 +31,15 @@ pub struct Footing {
 }
 
 impl Footing {
+    /// The first of these functions that this kernel has; else the last, for the kernel's own word.
+    fn first<'a>(&self, functions: &'a [&str]) -> Result<&'a str> {
+        let types = self.types.as_ref();
+        let is_there =
+            |function: &&&str| types.is_some_and(|types| types.arguments(function).is_some());
+        let function = functions.iter().find(is_there).or(functions.last());
+        function.copied().context("no function to hook")
+    }
+
     /// Why a rung can't be tried at all.
     fn refuses(&self, hooked: Hooked, level: Level) -> Option<String> {
         if level == Level::Inferred || hooked == Hooked::State {
@@ -138,16 +147,12 @@ fn load(ebpf: &mut Ebpf, attach: &Attach, footing: &Footing) -> Result<()> {
             program.load(tracepoint, btf()?)?;
         }
         Attach::FEntry(name, functions) => {
-            let is_there = |function: &&&str| {
-                footing.types.as_ref().is_some_and(|types| types.arguments(function).is_some())
-            };
-            let function = functions.iter().find(is_there).or(functions.last());
             let program: &mut FEntry = named(ebpf, name)?.try_into()?;
-            program.load(function.context("no function to hook")?, btf()?)?;
+            program.load(footing.first(functions)?, btf()?)?;
         }
-        Attach::FExit(name, function) => {
+        Attach::FExit(name, functions) => {
             let program: &mut FExit = named(ebpf, name)?.try_into()?;
-            program.load(function, btf()?)?;
+            program.load(footing.first(functions)?, btf()?)?;
         }
         Attach::KProbe(name, _) => {
             let program: &mut KProbe = named(ebpf, name)?.try_into()?;

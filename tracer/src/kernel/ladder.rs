@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use tracer_ebpf::globals::ALLOC_FD;
+
 /// What is hooked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Hooked {
@@ -104,8 +106,8 @@ pub enum Attach {
     TpBtf(&'static str, &'static str),
     /// At a function's entry: the first of these functions that there is.
     FEntry(&'static str, &'static [&'static str]),
-    /// At a function's return.
-    FExit(&'static str, &'static str),
+    /// At a function's return: of the first of these that there is.
+    FExit(&'static str, &'static [&'static str]),
     /// A kprobe or kretprobe: at the first of these functions that there is.
     KProbe(&'static str, &'static [&'static str]),
     /// A tracepoint without types.
@@ -165,8 +167,8 @@ const CONNECT: &[Rung] = &[
         cost: FREE_OF_COST,
         notes: &[],
         attach: &[
-            Attach::FExit("connect_fexit_v4", "tcp_v4_connect"),
-            Attach::FExit("connect_fexit_v6", "tcp_v6_connect"),
+            Attach::FExit("connect_fexit_v4", &["tcp_v4_connect"]),
+            Attach::FExit("connect_fexit_v6", &["tcp_v6_connect"]),
         ],
     },
     Rung {
@@ -231,8 +233,8 @@ const BIND: &[Rung] = &[
         cost: FREE_OF_COST,
         notes: &[],
         attach: &[
-            Attach::FExit("bind_fexit_v4", "inet_bind"),
-            Attach::FExit("bind_fexit_v6", "inet6_bind"),
+            Attach::FExit("bind_fexit_v4", &["inet_bind"]),
+            Attach::FExit("bind_fexit_v6", &["inet6_bind"]),
         ],
     },
     Rung {
@@ -266,8 +268,8 @@ const DESCRIPTOR: &[Rung] = &[
         cost: "low: runs on calls that make a file descriptor",
         notes: &[],
         attach: &[
-            Attach::FExit("fd_fexit_descriptor", "get_unused_fd_flags"),
-            Attach::FExit("fd_fexit_file", "alloc_empty_file"),
+            Attach::FExit("fd_fexit_descriptor", ALLOC_FD),
+            Attach::FExit("fd_fexit_file", &["alloc_empty_file"]),
         ],
     },
     Rung {
@@ -276,7 +278,7 @@ const DESCRIPTOR: &[Rung] = &[
         cost: "moderate: runs on calls that make a file descriptor, through a breakpoint or a jump",
         notes: &[],
         attach: &[
-            Attach::KProbe("fd_kretprobe_descriptor", &["get_unused_fd_flags"]),
+            Attach::KProbe("fd_kretprobe_descriptor", ALLOC_FD),
             Attach::KProbe("fd_kretprobe_file", &["alloc_empty_file"]),
         ],
     },
@@ -299,7 +301,7 @@ const ACCEPT: &[Rung] = &[
         name: "fexit/inet_csk_accept",
         cost: FREE_OF_COST,
         notes: &[],
-        attach: &[Attach::FExit("accept_fexit", "inet_csk_accept")],
+        attach: &[Attach::FExit("accept_fexit", &["inet_csk_accept"])],
     },
     Rung {
         level: Level::Kprobe,

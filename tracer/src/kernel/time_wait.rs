@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use super::netns;
+use super::{ground::before, netns};
 
 /// TIME-WAIT entries that were made in some network namespaces, as the kernel counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,9 +39,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// Opens it; `wanted`: network namespaces, empty for all. `None`: too many, or they can't be read.
+    /// Opens it; `wanted`: network namespaces, empty for all. `None`: too many, they can't be read, or this
+    /// kernel doesn't count beginnings.
     #[must_use]
     pub fn open(wanted: &[u32]) -> Option<Self> {
+        // Before, the counters counted ends (`tw_timer_handler`), and not those that a reset made.
+        if before((5, 18)) {
+            return None;
+        }
         let namespaces: Vec<u32> = if wanted.is_empty() {
             netns::all().namespaces.into_keys().collect()
         } else {

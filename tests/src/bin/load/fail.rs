@@ -1,9 +1,16 @@
 //! Calls that fail, and connections that end, each in a known number.
 
-use std::{collections::BTreeMap, io::Read, mem::MaybeUninit, net::SocketAddr, os::fd::AsFd};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    mem::MaybeUninit,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
+use io_uring::{IoUring, opcode, types::Fd};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -54,6 +61,8 @@ pub(crate) enum How {
     Accept,
     /// In a process each: connect; fails at once.
     Processes,
+    /// Connect by `io_uring`; fails at once.
+    Uring,
 }
 
 /// How often each errno came, by name; "ok" for none.
@@ -140,6 +149,7 @@ pub(crate) fn fail(how: How, to: SocketAddr, count: u32, sport: u16) -> Result<(
             listener.accept().context("accept()")?;
         }
         How::Processes => return processes(to, count),
+        How::Uring => uring(to, count, &mut outcomes)?,
     }
     say(&json!({ "pid": std::process::id(), "outcomes": outcomes.0 }))
 }
@@ -189,6 +199,24 @@ fn again(to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> Result<()> {
         let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
         poll(&mut polled, PollTimeout::from(60_000_u16))?;
         outcomes.note(&socket.connect(&to.into()));
+    }
+    Ok(())
+}
+
+/// One after the other, waiting for each.
+fn uring(to: SocketAddr, count: u32, outcomes: &mut Outcomes) -> Result<()> {
+    let mut ring = IoUring::new(2).context("io_uring_setup()")?;
+    let address = socket2::SockAddr::from(to);
+    for _ in 0..count {
+        let socket = tcp(to)?;
+        let connect =
+            opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len());
+        // SAFETY: socket and address outlive the call, whose end is waited for.
+        unsafe { ring.submission().push(&connect.build()) }.context("a full queue")?;
+        ring.submit_and_wait(1).context("io_uring_enter()")?;
+        let result = ring.completion().next().context("no completion")?.result();
+        let error = std::io::Error::from_raw_os_error(-result);
+        outcomes.note(&if result < 0 { Err(error) } else { Ok(()) });
     }
     Ok(())
 }

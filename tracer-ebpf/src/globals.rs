@@ -71,9 +71,9 @@ pub const LIFE_TABLE: &str = "LIFE_TABLE";
 pub const ACCEPT_ARGUMENTS: &str = "ACCEPT_ARGUMENTS";
 /// `u32`: how many arguments the function takes that gives out file descriptors: see [`ALLOC_FD`].
 pub const FD_ARGUMENTS: &str = "FD_ARGUMENTS";
-/// The function that gives out file descriptors: the first of these that there is. Before Linux 5.11
-/// `accept()` did not call the second (`__sys_accept4_file`).
-pub const ALLOC_FD: &[&str] = &["__alloc_fd", "get_unused_fd_flags"];
+/// The function that gives out file descriptors: the first of these that there is. The compiler may have
+/// inlined it into the last, which on 5.10 `accept()` does not call (`__sys_accept4_file`).
+pub const ALLOC_FD: &[&str] = &["alloc_fd", "__alloc_fd", "get_unused_fd_flags"];
 
 /// `u32`: number of buckets of the map `LIVES`, a power of two.
 pub const LIFE_BUCKETS: &str = "LIFE_BUCKETS";

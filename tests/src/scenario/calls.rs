@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     case::{Case, Done, FAMILIES, Family, Ground, Made},
-    watch::{Seen, sample},
+    watch::{Seen, exactly, sample},
 };
 
 /// What a call is given.
@@ -200,12 +200,7 @@ fn told_once(family: Family) -> Case {
 
 fn failed(seen: &Seen, count: u32) -> Result<Vec<&Value>> {
     let failures = seen.failures();
-    ensure!(
-        failures.len() == count as usize,
-        "{} failures traced instead of {count}{}",
-        failures.len(),
-        sample(&failures)
-    );
+    exactly(&failures, count, "failures traced")?;
     Ok(failures)
 }
 

@@ -7,7 +7,7 @@ use socklife_tests::wait_for;
 
 use crate::{
     case::{Case, Done, FAMILIES, Family, Ground, Listed, Made, TIME_WAIT, sockets},
-    watch::{Seen, sample},
+    watch::{Seen, exactly},
 };
 
 /// Connections of each case: fewer than local ports.
@@ -115,12 +115,7 @@ fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
 fn check_time_wait(way: &Way, made: &Made, server: u64, seen: &Seen) -> Result<()> {
     let (near, far) = if way.client_waits { ("sport", "dport") } else { ("dport", "sport") };
     let entries: Vec<_> = seen.of("timewait").collect();
-    ensure!(
-        entries.len() == COUNT as usize,
-        "{} TIME-WAIT entries instead of {COUNT}{}",
-        entries.len(),
-        sample(&entries)
-    );
+    exactly(&entries, COUNT, "TIME-WAIT entries")?;
     let address = made.to.ip().to_string();
     for event in entries {
         ensure!(event[far] == made.to.port() && event[near].is_u64(), "other ports: {event}");

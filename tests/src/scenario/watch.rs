@@ -59,12 +59,16 @@ impl Watched {
         let totals = &self.totals;
         ensure!(totals["lost"] == 0, "count lost {} events", totals["lost"]);
         let failures = self.events.iter().filter(|event| is_failure(event)).count();
-        ensure!(
-            totals["total"] == failures as u64,
-            "count says {} failures, trace {failures}",
-            totals["total"]
-        );
-        Ok(())
+        if totals["total"] == failures as u64 {
+            return Ok(());
+        }
+        let told = format!("count says {} failures, trace {failures}", totals["total"]);
+        Err(Fewer(told).into())
+    }
+
+    /// Calls that one of both says no program looked at.
+    pub(crate) fn skipped_calls(&self) -> u64 {
+        skipped_calls(&self.events) + self.totals["skipped_calls"].as_u64().unwrap_or(0)
     }
 
     /// What was seen from one moment to another.
@@ -92,6 +96,33 @@ pub(crate) fn within(events: &[Value], from: Timestamp, to: Timestamp) -> Result
         }
     }
     Ok(found)
+}
+
+/// Fewer were seen than were made. No failure where the kernel may have skipped the program, see
+/// [`Features::may_be_skipped`].
+#[derive(Debug)]
+pub(crate) struct Fewer(String);
+
+impl std::fmt::Display for Fewer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fewer {}
+
+/// As many as were made.
+pub(crate) fn exactly(found: &[&Value], made: u32, what: &str) -> Result<()> {
+    if found.len() == made as usize {
+        return Ok(());
+    }
+    let told = format!("{} {what} instead of {made}{}", found.len(), sample(found));
+    if found.len() < made as usize { Err(Fewer(told).into()) } else { bail!(told) }
+}
+
+/// Calls that `socklife` says no program looked at.
+pub(crate) fn skipped_calls(events: &[Value]) -> u64 {
+    events.iter().filter_map(|event| event["skipped_calls"].as_u64()).sum()
 }
 
 fn is_failure(event: &Value) -> bool {
@@ -203,6 +234,20 @@ impl Features {
 
     fn of(&self, event: &str) -> Option<&Value> {
         self.events().iter().find(|feature| feature["event"] == event)
+    }
+
+    /// Whether the kernel may have skipped a program: a kprobe's or a plain tracepoint's, while another
+    /// eBPF program or a `bpf()` call had its CPU. Since 6.7 it counts that, and `socklife` says so.
+    pub(crate) fn may_be_skipped(&self, skipped_calls: u64) -> Result<bool> {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        let kinds = ["kprobe/", "kretprobe/", "tracepoint/"];
+        let skippable = self.events().iter().any(|feature| {
+            let rung = feature["rung"].as_str().unwrap_or_default();
+            kinds.iter().any(|kind| rung.starts_with(kind))
+        });
+        Ok(skippable && (version < (6, 7) || skipped_calls > 0))
     }
 
     /// Whether an event is concluded from others.

@@ -14,14 +14,17 @@ use crate::{
 const ENFILE: u16 = 23;
 const EMFILE: u16 = 24;
 
-/// First rung. Argument: `unsigned flags`; of `__alloc_fd`, which both ways to a descriptor lead to on
-/// 5.10, four.
+/// First rung. Argument: `unsigned flags`; `alloc_fd`, which all ways to a descriptor lead to, takes three,
+/// and as `__alloc_fd` four.
 #[fexit(function = "get_unused_fd_flags")]
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn fd_fexit_descriptor(ctx: FExitContext) -> i32 {
-    let returned_word =
-        if off::FD_ARGUMENTS.load() == 4 { call::word(&ctx, 4) } else { call::word(&ctx, 1) };
-    returned(call::errno_of_int(returned_word));
+    let value = match off::FD_ARGUMENTS.load() {
+        3 => call::word(&ctx, 3),
+        4 => call::word(&ctx, 4),
+        _ => call::word(&ctx, 1),
+    };
+    returned(call::errno_of_int(value));
     0
 }
 

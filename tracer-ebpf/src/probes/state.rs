@@ -74,11 +74,17 @@ const SOCKET: u64 = 0x0000_ffff_ffff_ffff;
 #[inline(always)]
 fn handled(mark: u64) {
     if let Some(marks) = maps::handled(mark & SOCKET) {
-        let mut way = 0;
-        while way < marks.len() - 1 && marks[way] != 0 && (marks[way] ^ mark) & SOCKET != 0 {
+        let (mut way, mut free) = (0, marks.len() - 1);
+        while way < marks.len() {
+            if (marks[way] ^ mark) & SOCKET == 0 {
+                marks[way] = 0;
+            }
+            if marks[way] == 0 {
+                free = way;
+            }
             way += 1;
         }
-        marks[way] = mark;
+        marks[free & 3] = mark;
     }
 }
 

@@ -1,13 +1,13 @@
 //! Connections that end well: the states that they go through, by who closes first.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, fs, net::SocketAddr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use socklife_tests::wait_for;
 
 use crate::{
     case::{Case, Done, FAMILIES, Family, Ground, Listed, Made, TIME_WAIT, sockets},
-    watch::{Seen, exactly},
+    watch::{Seen, exactly, sample},
 };
 
 /// Connections of each case: fewer than local ports.
@@ -59,6 +59,7 @@ pub(crate) fn cases() -> Vec<Case> {
 fn case(way: &'static Way, family: Family) -> Case {
     Case::new(format!("{}::{}", way.name, family.name()), "state", move |ground| {
         let port = ground.port();
+        let resets_before = resets()?;
         let server = Ground::serve(way.server, SocketAddr::new(family.loopback(), port))?;
         let server_pid = u64::from(server.pid());
         let made = Ground::load(way.how, family, port, COUNT, &[("ok", COUNT)])?;
@@ -73,15 +74,37 @@ fn case(way: &'static Way, family: Family) -> Case {
             Ok(((1..=COUNT as usize).contains(&here) && there == 0).then_some(()))
         })?;
         Ground::ended(port)?;
+        let resets = resets()? - resets_before;
         Ok(Done::new([server], move |seen| {
+            check_resets(resets, seen)?;
             check(way, &made, seen)?;
             check_time_wait(way, &made, server_pid, seen)
         }))
     })
 }
 
+/// `EstabResets` of RFC 1213: connections that a reset ended. With entries in TIME-WAIT the kernel may
+/// reset one now and then by itself.
+fn resets() -> Result<u64> {
+    let path = "/proc/self/net/snmp";
+    let text = fs::read_to_string(path).context(path)?;
+    let mut rows = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = (rows.next().context(path)?, rows.next().context(path)?);
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let (_, value) = pairs.find(|(name, _)| *name == "EstabResets").context("EstabResets")?;
+    value.parse().context("EstabResets")
+}
+
+/// No failure but those that the kernel counted.
+fn check_resets(resets: u64, seen: &Seen) -> Result<()> {
+    let failures = seen.failures();
+    let right = failures.iter().all(|event| event["reason"] == "reset");
+    let told = sample(&failures);
+    ensure!(right && failures.len() as u64 <= resets, "{resets} resets, and these failures:{told}");
+    Ok(())
+}
+
 fn check(way: &Way, made: &Made, seen: &Seen) -> Result<()> {
-    seen.none_failed()?;
     let mut started = 0;
     let mut by_port: BTreeMap<u64, Vec<(&str, &str)>> = BTreeMap::new();
     for event in seen.of("state") {

@@ -236,18 +236,21 @@ impl Features {
         self.events().iter().find(|feature| feature["event"] == event)
     }
 
-    /// Whether the kernel may have skipped a program: a kprobe's or a plain tracepoint's, while another
-    /// eBPF program or a `bpf()` call had its CPU. Since 6.7 it counts that, and `socklife` says so.
+    /// Whether the kernel may have skipped a program: a plain tracepoint's, while another eBPF program or
+    /// a `bpf()` call had its CPU, which it counts since 6.7, so that `socklife` says so; a kprobe's also
+    /// while another kprobe had it, which no program can ask for.
     pub(crate) fn may_be_skipped(&self, skipped_calls: u64) -> Result<bool> {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
         let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
         let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        let kinds = ["kprobe/", "kretprobe/", "tracepoint/"];
-        let skippable = self.events().iter().any(|feature| {
-            let rung = feature["rung"].as_str().unwrap_or_default();
-            kinds.iter().any(|kind| rung.starts_with(kind))
-        });
-        Ok(skippable && (version < (6, 7) || skipped_calls > 0))
+        let any_of = |kinds: &[&str]| {
+            self.events().iter().any(|feature| {
+                let rung = feature["rung"].as_str().unwrap_or_default();
+                kinds.iter().any(|kind| rung.starts_with(kind))
+            })
+        };
+        let counted = version >= (6, 7) && skipped_calls == 0;
+        Ok(any_of(&["kprobe/", "kretprobe/"]) || any_of(&["tracepoint/"]) && !counted)
     }
 
     /// Whether an event is concluded from others.

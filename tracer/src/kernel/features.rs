@@ -68,7 +68,14 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
 fn feature(hook: &Hook) -> Feature {
     let rung = hook.rung;
     let mut notes: Vec<String> = rung.notes.iter().map(|&note| note.to_owned()).collect();
-    if rung.is_plain() || rung.level == Level::Kprobe {
+    if rung.level == Level::Kprobe {
+        notes.push(
+            "it is skipped while another kprobe or eBPF program runs on the same CPU; not all of \
+             that is counted"
+                .to_owned(),
+        );
+    }
+    if rung.is_plain() {
         let counted = match hook.hooked {
             _ if before((6, 7)) => "this kernel does not count that",
             Hooked::State => "counted as lost",

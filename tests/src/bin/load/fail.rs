@@ -136,10 +136,11 @@ pub(crate) fn fail(how: How, to: SocketAddr, count: u32, sport: u16) -> Result<(
             listener.listen(16)?;
             let client = tcp(to)?;
             client.connect(&to.into()).context("connect()")?;
-            few_descriptors()?;
+            let limit = few_descriptors()?;
             let mut files = Vec::new();
-            while let Ok(copy) = client.try_clone() {
-                files.push(copy);
+            // The lowest free number comes first. None is asked for in vain, which would count.
+            while files.last().map_or(0, AsRawFd::as_raw_fd) + 1 < limit {
+                files.push(client.try_clone().context("dup()")?);
             }
             for _ in 0..count {
                 outcomes.note(&listener.accept().map(drop));
@@ -184,10 +185,11 @@ fn copy(error: &std::io::Error) -> std::io::Error {
         .map_or_else(|| std::io::Error::other(error.to_string()), std::io::Error::from_raw_os_error)
 }
 
-/// Hardly more descriptors than those that are open.
-fn few_descriptors() -> Result<()> {
+/// Hardly more descriptors than those that are open: how many there may be.
+fn few_descriptors() -> Result<i32> {
     let limit = 32;
-    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).context("RLIMIT_NOFILE")
+    setrlimit(Resource::RLIMIT_NOFILE, limit, limit).context("RLIMIT_NOFILE")?;
+    Ok(limit.try_into()?)
 }
 
 /// The first call is under way when it returns; the second one returns how it ended.

@@ -31,6 +31,14 @@ const SUBJECTS: &[Subject] = &[
         arguments: &["count"],
         kernel_name: "state_tp_btf",
     },
+    // Without the tracepoints of system calls, where these take the place of fexit.
+    Subject {
+        name: "socklife count --hooks fentry",
+        budget: "1.03",
+        program: "socklife",
+        arguments: &["count", "--hooks=fentry"],
+        kernel_name: "state_tp_btf",
+    },
     Subject {
         name: "socklife count --error all",
         budget: "",

@@ -11,7 +11,7 @@ use socklife_tests::process::Process;
 use crate::{
     calls::check_rows,
     case::{Case, Done, FAMILIES, Family, Ground, Made},
-    watch::{Seen, sample},
+    watch::{Seen, exactly, sample},
 };
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -35,15 +35,14 @@ fn accepted(family: Family) -> Case {
         let check = move |seen: &Seen| {
             seen.none_failed()?;
             let events = of_server(seen, at);
-            let owned = events.iter().filter(|event| event["pid"] == pid).count();
             // ESTAB, FIN-WAIT-1, FIN-WAIT-2, and the entry in TIME-WAIT.
-            ensure!(
-                events.len() == 4 * ACCEPTED as usize && owned == events.len(),
-                "{owned} of {} events have the owner {pid}, of {} that there were{}",
-                events.len(),
-                4 * ACCEPTED,
-                sample(&events)
-            );
+            exactly(&events, 4 * ACCEPTED, "events")?;
+            let foreign = |event: &&&Value| !event["pid"].is_null() && event["pid"] != pid;
+            let foreign = events.iter().filter(foreign).count();
+            ensure!(foreign == 0, "{foreign} events name another process{}", sample(&events));
+            let mut owned = events.clone();
+            owned.retain(|event| event["pid"] == pid);
+            exactly(&owned, 4 * ACCEPTED, "events with an owner")?;
             check_comm(&events)
         };
         // Nobody else is blamed.

@@ -117,7 +117,12 @@ pub(crate) fn exactly(found: &[&Value], made: u32, what: &str) -> Result<()> {
         return Ok(());
     }
     let told = format!("{} {what} instead of {made}{}", found.len(), sample(found));
-    if found.len() < made as usize { Err(Fewer(told).into()) } else { bail!(told) }
+    if found.len() < made as usize { Err(fewer(told)) } else { bail!(told) }
+}
+
+/// See [`Fewer`].
+pub(crate) fn fewer(told: String) -> anyhow::Error {
+    Fewer(told).into()
 }
 
 /// Calls that `socklife` says no program looked at.

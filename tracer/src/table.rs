@@ -47,6 +47,17 @@ pub enum Change {
     Lost(Loss),
 }
 
+impl Change {
+    /// The failure, if it is a selected one.
+    #[must_use]
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Failure(failure) => Some(failure),
+            Self::None | Self::Lost(_) => None,
+        }
+    }
+}
+
 /// Totals of a run.
 #[derive(Debug)]
 pub struct Table {

@@ -151,10 +151,7 @@ impl Trace {
 
 impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
-        let failure = match change {
-            Change::Failure(failure) => Some(failure),
-            _ => None,
-        };
+        let failure = change.failure();
         match event {
             Event::Lost(loss) => self.lost(loss, out),
             Event::State(change) => {

@@ -29,6 +29,17 @@ struct Cli {
     load: Load,
 }
 
+/// How many connections, and through which kind of socket.
+#[derive(clap::Args)]
+struct Many {
+    /// Go to an IPv4 address through an IPv6 socket.
+    #[arg(long)]
+    mapped: bool,
+    /// How many.
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+}
+
 #[derive(Subcommand)]
 enum Load {
     /// Accept connections, and do with them what the mode says, until killed.
@@ -55,12 +66,8 @@ enum Load {
         /// Where to.
         #[arg(long)]
         to: SocketAddr,
-        /// Go to an IPv4 address through an IPv6 socket.
-        #[arg(long)]
-        mapped: bool,
-        /// How many.
-        #[arg(long, default_value_t = 1)]
-        count: u32,
+        #[command(flatten)]
+        many: Many,
         /// How to end them.
         #[arg(long, value_enum)]
         then: Then,
@@ -73,12 +80,8 @@ enum Load {
         /// Where to; for failures of `bind()`, what to bind to.
         #[arg(long)]
         to: SocketAddr,
-        /// Go to an IPv4 address through an IPv6 socket.
-        #[arg(long)]
-        mapped: bool,
-        /// How many.
-        #[arg(long, default_value_t = 1)]
-        count: u32,
+        #[command(flatten)]
+        many: Many,
         /// The local port for a collision, or to bind to.
         #[arg(long, default_value_t = 0)]
         sport: u16,
@@ -89,9 +92,9 @@ fn main() -> Result<()> {
     match Cli::parse().load {
         Load::Serve { listen, mode } => serve(&listen, mode),
         Load::Churn { connections, end } => churn(connections, end),
-        Load::Hold { to, mapped, count, then } => hold(target(to, mapped)?, count, then),
-        Load::Fail { how, to, mapped, count, sport } => {
-            fail(how, target(to, mapped)?, count, sport)
+        Load::Hold { to, many, then } => hold(target(to, many.mapped)?, many.count, then),
+        Load::Fail { how, to, many, sport } => {
+            fail(how, target(to, many.mapped)?, many.count, sport)
         }
     }
 }

@@ -45,6 +45,42 @@ pub const HOOK_OFFSETS: &[(&str, &str, &str)] = &[
     ("OFF_TW_SUBSTATE", "inet_timewait_sock", "tw_substate"),
 ];
 
+/// The same for the programs that read the kernel's tables of ports and sockets.
+pub const TABLE_OFFSETS: &[(&str, &str, &str)] = &[
+    ("OFF_STATE", "sock_common", "skc_state"),
+    ("OFF_FAMILY", "sock_common", "skc_family"),
+    ("OFF_DADDR", "sock_common", "skc_daddr"),
+    ("OFF_RCV_SADDR", "sock_common", "skc_rcv_saddr"),
+    ("OFF_DPORT", "sock_common", "skc_dport"),
+    ("OFF_NUM", "sock_common", "skc_num"),
+    ("OFF_NET", "sock_common", "skc_net"),
+    ("OFF_V6_DADDR", "sock_common", "skc_v6_daddr"),
+    ("OFF_V6_RCV_SADDR", "sock_common", "skc_v6_rcv_saddr"),
+    ("OFF_SOCK_NODE", "sock_common", "skc_nulls_node"),
+    ("OFF_NETNS_INUM", "net", "ns.inum"),
+    ("OFF_TASK_NSPROXY", "task_struct", "nsproxy"),
+    ("OFF_NSPROXY_NET", "nsproxy", "net_ns"),
+    ("OFF_DEATH_ROW", "net", "ipv4.tcp_death_row"),
+    ("OFF_HASHINFO", "inet_timewait_death_row", "hashinfo"),
+    ("OFF_EHASH", "inet_hashinfo", "ehash"),
+    ("OFF_EHASH_MASK", "inet_hashinfo", "ehash_mask"),
+    ("OFF_BHASH", "inet_hashinfo", "bhash"),
+    ("OFF_BHASH_SIZE", "inet_hashinfo", "bhash_size"),
+    ("OFF_BIND_CHAIN", "inet_bind_hashbucket", "chain"),
+    ("OFF_BIND_NODE", "inet_bind_bucket", "node"),
+    ("OFF_BIND_NET", "inet_bind_bucket", "ib_net"),
+    ("OFF_BIND_PORT", "inet_bind_bucket", "port"),
+    ("OFF_FASTREUSE", "inet_bind_bucket", "fastreuse"),
+    ("OFF_FASTREUSEPORT", "inet_bind_bucket", "fastreuseport"),
+    ("OFF_TW_STAMP", "tcp_timewait_sock", "tw_ts_recent_stamp"),
+];
+/// `u32`: size of `struct inet_bind_hashbucket`, bytes.
+pub const SIZE_BIND_HEAD: &str = "SIZE_BIND_HEAD";
+/// `u32`: offset of `inet_sock.local_port_range`; [`OFFSET_UNKNOWN`] before Linux 6.3.
+pub const OFF_PORT_RANGE: &str = "OFF_PORT_RANGE";
+/// `u8`: 1 where `net.ipv4.tcp_death_row` is a pointer.
+pub const DEATH_ROW_POINTER: &str = "DEATH_ROW_POINTER";
+
 /// Offsets of the fields of the `sock:inet_sock_set_state` tracepoint record: (name of the global,
 /// the field's name in tracefs). `u32`, bytes.
 pub const TRACEPOINT_FIELDS: &[(&str, &str)] = &[

@@ -6,6 +6,7 @@
 #![no_std]
 
 pub mod globals;
+pub mod tables;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 

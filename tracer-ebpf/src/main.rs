@@ -32,6 +32,7 @@ mod probes;
 mod record;
 mod sock;
 mod task;
+mod walk;
 
 /// The kernel lets only GPL-compatible programs call `bpf_probe_read_kernel` and the like. The
 /// sources are MIT OR Apache-2.0; this tells the kernel that the MIT side is GPL-compatible.

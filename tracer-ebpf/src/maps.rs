@@ -4,7 +4,7 @@ use aya_ebpf::{
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
-use tracer_ebpf::{COMM_LEN, Counters, RawEvent, Settings};
+use tracer_ebpf::{COMM_LEN, Counters, RawEvent, Settings, tables::Entry};
 
 use crate::{
     call::Call,
@@ -18,6 +18,10 @@ pub(crate) static RING_STATE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
 /// Failures, in a ring of their own so that churn can't push them out. Full: dropped and counted.
 #[btf_map(name = "RING_FAILURE")]
 pub(crate) static RING_FAILURE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
+
+/// What [`crate::walk`] tells; emptied after each run. Full: the run says so.
+#[btf_map(name = "RING_TABLES")]
+pub(crate) static RING_TABLES: RingBuf<Entry, { 256 << 10 }> = RingBuf::new();
 
 /// What was produced and what was dropped, for each CPU.
 #[btf_map(name = "COUNTERS")]

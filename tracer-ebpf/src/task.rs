@@ -48,10 +48,15 @@ pub(crate) fn current_address() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 
+/// Address of the current task's network namespace, a `struct net`.
+#[inline(always)]
+pub(crate) fn current_net() -> u64 {
+    let proxy: u64 = read_field(current_address(), &off::OFF_TASK_NSPROXY);
+    read_field(proxy, &off::OFF_NSPROXY_NET)
+}
+
 /// Network namespace of the current task.
 #[inline(always)]
 pub(crate) fn current_netns() -> u32 {
-    let proxy: u64 = read_field(current_address(), &off::OFF_TASK_NSPROXY);
-    let net: u64 = read_field(proxy, &off::OFF_NSPROXY_NET);
-    read_field(net, &off::OFF_NETNS_INUM)
+    read_field(current_net(), &off::OFF_NETNS_INUM)
 }

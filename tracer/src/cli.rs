@@ -9,9 +9,14 @@ use ipnet::IpNet;
 use tracer_ebpf::COMM_LEN;
 
 use crate::{
+    ceilings::{
+        thresholds::{Threshold, Thresholds},
+        what_if::{self, WhatIf},
+    },
+    check::Plan,
     event::{Errno, State},
     filter::{self, Filter},
-    kernel::ladder::Hooks,
+    kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
     table::Selection,
 };
 
@@ -37,6 +42,9 @@ pub enum Command {
     Trace(TraceArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
     Count(CountArgs),
+    /// Look at every connection ceiling of this host: how full, who, until when, and what to do. Needs no
+    /// eBPF; exit codes as monitoring plugins have them.
+    Check(CheckArgs),
     /// Say what this kernel offers: which hook each event uses, and why not a better one.
     Features(FeaturesArgs),
     /// Print a completion script for a shell.
@@ -72,6 +80,61 @@ pub struct CountArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub run: RunArgs,
+}
+
+/// `socklife check`
+///
+/// Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (a wrong command line too).
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// From how full on it is a warning: percent, for all ceilings or for one (time-wait=90).
+    #[arg(long, value_name = "PCT|CEILING=PCT", value_delimiter = ',', default_value = "80")]
+    pub warn: Vec<Threshold>,
+    /// From how full on it is critical. What fails while it is watched always is.
+    #[arg(long, value_name = "PCT|CEILING=PCT", value_delimiter = ',', default_value = "95")]
+    pub fail: Vec<Threshold>,
+    /// Only these network namespaces.
+    #[arg(long, value_name = "PATH|INODE|PID")]
+    pub netns: Vec<String>,
+    /// Only these processes, and the network namespaces that they are in.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+    /// Watch for this long: gives rates, forecasts of all ceilings, and (with eBPF) counts failures.
+    #[arg(long, value_parser = parse_duration)]
+    pub interval: Option<Duration>,
+    /// The same under other settings, changing nothing.
+    #[arg(long, value_name = "LIST", help = format!("The same under other settings, changing nothing: {}", what_if::KNOWN))]
+    pub what_if: Option<WhatIf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Which hooks may be used to count failures.
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: Hooks,
+}
+
+impl CheckArgs {
+    /// Resolves names to what is looked at.
+    ///
+    /// # Errors
+    /// A network namespace or a process that isn't there; a warning that would come after it is critical.
+    pub fn resolve(&self) -> Result<Plan> {
+        let named = self.netns.iter().map(|text| filter::resolve_netns(text));
+        let of_pids = self.pid.iter().map(|pid| filter::resolve_netns(&pid.to_string()));
+        let namespaces: Result<Vec<u32>> = named.chain(of_pids).collect();
+        let namespaces = match namespaces? {
+            none if none.is_empty() => Which::All,
+            some => Which::Only(some),
+        };
+        Ok(Plan {
+            scope: Scope { namespaces, pids: self.pid.clone() },
+            thresholds: Thresholds::new(self.warn.clone(), self.fail.clone())
+                .map_err(anyhow::Error::msg)?,
+            interval: self.interval,
+            hooks: self.hooks,
+            what_if: self.what_if.clone(),
+        })
+    }
 }
 
 /// `socklife features`

@@ -190,6 +190,7 @@ mod tests {
                 recv_queue: 0,
                 send_queue: None,
                 time_left: None,
+                interface: 0,
                 cgroup: None,
             },
             owner: Some(owner),

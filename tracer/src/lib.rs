@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 
 pub mod ceilings;
+pub mod check;
 pub mod cli;
 pub mod decode;
 pub mod ends;
@@ -27,7 +28,9 @@ pub mod event;
 pub mod existing;
 pub mod failures;
 pub mod filter;
+pub mod human;
 pub mod kernel;
+pub mod ports;
 pub mod reason;
 pub mod run;
 pub mod sampler;

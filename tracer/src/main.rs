@@ -9,7 +9,11 @@ use anyhow::{Context, Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
-    cli::{Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors},
+    ceilings::thresholds::Status,
+    check,
+    cli::{
+        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors,
+    },
     existing::Lister,
     filter::Filter,
     kernel::{
@@ -22,7 +26,9 @@ use socklife::{
     },
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
-    sink::{Sink, Totals, clock::Clock, json, output::Output, summary, text},
+    sink::{
+        Sink, Totals, check_json, check_text, clock::Clock, json, output::Output, summary, text,
+    },
     source::Live,
     table::{Selection, Table},
 };
@@ -33,13 +39,22 @@ use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::Sub
 const ABOVE: u8 = 4;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let is_check = std::env::args_os().nth(1).is_some_and(|word| word == "check");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // A monitor takes clap's 2 for CRITICAL.
+        Err(error) if is_check && error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::from(Status::Unknown.code());
+        }
+        Err(error) => error.exit(),
+    };
     log_to_stderr(cli.verbose);
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
             say(&format!("socklife: {error:#}"));
-            ExitCode::FAILURE
+            if is_check { ExitCode::from(Status::Unknown.code()) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -68,6 +83,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Trace(args) => trace(args, cli.verbose),
         Command::Count(args) => count(args, cli.verbose),
+        Command::Check(args) => check(args),
         Command::Features(args) => Ok(features(args)),
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Cli::command(), "socklife", &mut stdout());
@@ -112,6 +128,18 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn check(args: &CheckArgs) -> Result<ExitCode> {
+    let report = check::run(&args.resolve()?, say)?;
+    let mut out = Vec::new();
+    match args.format {
+        Format::Text => check_text::print(&report, text::colour(), &mut out),
+        Format::Json => check_json::print(&report, &mut out),
+    }
+    // A closed pipe is not ours to report.
+    let _ = stdout().write_all(&out);
+    Ok(ExitCode::from(report.now.status.code()))
 }
 
 fn to_the_end(

@@ -52,6 +52,12 @@ impl Stop {
         })
     }
 
+    /// Waits until one comes, for so long at most.
+    pub async fn asked_within(mut self, time: Duration) {
+        // Which of the two it was is the same to who waits.
+        let _ = tokio::time::timeout(time, self.asked()).await;
+    }
+
     async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -1,13 +1,20 @@
 //! While connects fail for want of a local port: how many ports are in use toward that upstream.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use tokio::sync::oneshot;
 
 use crate::{
     ceilings::ephemeral_ports::{self, PortUse},
     failures::FailureKey,
-    kernel::ring::boot_time_ns,
+    kernel::{
+        ring::boot_time_ns,
+        snapshot::Which,
+        survey::{Scope, Surveyor},
+    },
     reason::Reason,
     table::Table,
 };
@@ -27,6 +34,8 @@ pub struct PortSampler {
     under_way: Option<oneshot::Receiver<Sample>>,
     started: Option<Instant>,
     since_ns: u64,
+    /// Made when it is first needed: it loads programs.
+    surveyor: Arc<OnceLock<Surveyor>>,
 }
 
 impl PortSampler {
@@ -57,10 +66,10 @@ impl PortSampler {
         self.since_ns = boot_time_ns();
         self.started = Some(Instant::now());
         let (answer, result) = oneshot::channel();
+        let surveyor = Arc::clone(&self.surveyor);
         let measure = move || {
-            let sample = failing.into_iter().filter_map(|key| Some((key.clone(), measure(&key)?)));
             // Nobody waits any more: the run has ended.
-            let _ = answer.send(sample.collect());
+            let _ = answer.send(measure(&surveyor, failing));
         };
         match std::thread::Builder::new().name("ports".to_owned()).spawn(measure) {
             Ok(_) => self.under_way = Some(result),
@@ -85,7 +94,17 @@ fn note(table: &mut Table, sample: Sample) {
     }
 }
 
-fn measure(key: &FailureKey) -> Option<PortUse> {
-    let ports = ephemeral_ports::measure(key.netns?, key.src?, key.dst?, key.dport?);
-    ports.map_err(|error| tracing::debug!("can't measure ports: {error:#}")).ok()
+fn measure(surveyor: &OnceLock<Surveyor>, failing: Vec<FailureKey>) -> Sample {
+    let which = Which::Only(failing.iter().filter_map(|key| key.netns).collect());
+    let scope = || Scope { namespaces: which.clone(), pids: Vec::new() };
+    let survey = surveyor.get_or_init(|| Surveyor::new(scope())).look(&which);
+    for what in &survey.unseen {
+        tracing::debug!("of ports in use: {what}");
+    }
+    let measured = failing.into_iter().filter_map(|key| {
+        let namespace = survey.namespaces.iter().find(|n| Some(n.netns) == key.netns)?;
+        let ports = ephemeral_ports::measure(namespace, key.src?, key.dst?, key.dport?);
+        Some((key, ports))
+    });
+    measured.collect()
 }

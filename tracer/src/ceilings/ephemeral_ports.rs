@@ -1,91 +1,333 @@
 //! Ephemeral ports: how many local ports a (namespace, local address, upstream) has, and uses.
 //!
 //! A connect needs a port that is unique for its (local address, remote address, remote port), so
-//! the same port serves many upstreams, and a figure for the whole host would mean nothing.
+//! the same port serves many upstreams, and a figure for the whole host would mean nothing. The rules are
+//! those of `__inet_hash_connect` and `__inet_check_established` (`net/ipv4/inet_hashtables.c`) and
+//! `tcp_twsk_unique` (`net/ipv4/tcp_ipv4.c`).
 
-use std::{collections::BTreeSet, fs::File, io::Read, net::IpAddr, ops::RangeInclusive};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    ops::RangeInclusive,
+};
 
-use anyhow::{Context, Result};
 use tracer_ebpf::state;
 
-use crate::kernel::{netns, sock_diag};
+use super::{Ceiling, Passing, Subject, Traffic, User, bind_pool, remedy, tally::Whose};
+use crate::{
+    event::State,
+    kernel::{
+        ground::before,
+        owners::{Holder, Owners},
+        settings::Settings,
+        sock_diag::Socket,
+        survey::{BoundPorts, Namespace},
+        tables::Tuple,
+    },
+    ports::PortSet,
+};
+
+/// How long an entry stays in TIME-WAIT, seconds (`TCP_TIMEWAIT_LEN` in `include/net/tcp.h`: a constant).
+pub const TIME_WAIT_S: f64 = 60.0;
+/// Index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+/// Most processes that are named.
+const MAX_WHO: usize = 5;
 
 /// Local ports toward one upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortUse {
-    /// Ports in use by sockets of this group, in any state, TIME_WAIT too.
+    /// Ports that can't be taken, since a socket of this group has them: in any state, TIME-WAIT too
+    /// unless it may be reused.
     pub used: u32,
-    /// Ports that `connect()` may choose from: the range, less reserved ports, less ports on which
-    /// somebody listens or which are bound without a connection.
+    /// Ports that `connect()` may choose from: the range, less reserved ports, less ports that somebody
+    /// has by `bind()`.
     pub usable: u32,
 }
 
-/// Measures the ports of one group inside its network namespace.
-///
-/// # Errors
-/// The namespace can't be entered or read.
-pub fn measure(netns: u32, src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
-    netns::inside(netns, move || measure_here(src, dst, dport))
-}
-
-fn measure_here(src: IpAddr, dst: IpAddr, dport: u16) -> Result<PortUse> {
-    let read = |name: &str| {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        read_at_once(&path).with_context(|| format!("can't read {path}"))
-    };
-    let range = parse_range(&read("ip_local_port_range")?).context("ip_local_port_range")?;
-    let mut blocked = parse_list(&read("ip_local_reserved_ports")?);
-
-    // Listeners, and (state 13, Linux 6.8 and later) sockets that are bound and no more.
-    sock_diag::dump((1 << state::LISTEN) | (1 << 13), None, |socket| {
-        blocked.insert(socket.sport);
-    })?;
-    let blocked = blocked.iter().filter(|&port| range.contains(port)).count();
-
-    let mut used = BTreeSet::new();
-    sock_diag::dump(!(1 << state::LISTEN), Some(dport), |socket| {
-        if socket.src == src && socket.dst == dst && socket.dport == dport {
-            used.insert(socket.sport);
-        }
-    })?;
-    let used = used.iter().filter(|&port| range.contains(port)).count();
-    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Ok(PortUse { used: count(used), usable: count(range.len().saturating_sub(blocked)) })
-}
-
-/// A sysctl in one `read()`: a list that is read in pieces ends after the first of them
-/// (`proc_do_large_bitmap` in `kernel/sysctl.c`).
-fn read_at_once(path: &str) -> std::io::Result<String> {
-    // 65,536 ports of up to five digits and a comma each.
-    let mut buffer = vec![0; 400 << 10];
-    let length = File::open(path)?.read(&mut buffer)?;
-    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
-}
-
-/// Two numbers: first and last port.
-fn parse_range(text: &str) -> Option<RangeInclusive<u16>> {
-    let mut words = text.split_whitespace();
-    Some(words.next()?.parse().ok()?..=words.next()?.parse().ok()?)
-}
-
-/// `8080,9148-9150`, as `proc_do_large_bitmap` (kernel/sysctl.c) prints it.
-fn parse_list(text: &str) -> BTreeSet<u16> {
-    let ranges = text.trim().split(',').filter_map(|item| match item.split_once('-') {
-        Some((from, to)) => Some(from.parse().ok()?..=to.parse().ok()?),
-        None => item.parse().ok().map(|port| port..=port),
-    });
-    ranges.flatten().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_sysctls() {
-        assert_eq!(parse_range("32768\t60999\n"), Some(32_768..=60_999));
-        assert_eq!(parse_range("\n"), None);
-        assert_eq!(parse_list("\n"), BTreeSet::new());
-        assert_eq!(parse_list("8080,9148-9150\n"), BTreeSet::from([8080, 9148, 9149, 9150]));
+/// Ports that `connect()` may choose from in a namespace.
+#[must_use]
+pub fn usable(settings: &Settings, bound: &PortSet) -> PortSet {
+    let range = &settings.port_range;
+    let mut usable = PortSet::from(range.clone());
+    usable.subtract(&settings.reserved);
+    usable.subtract(bound);
+    // Of three ports the first two are tried: the scan begins at an even offset below two.
+    if range.len() == 3 {
+        usable.remove(*range.end());
     }
+    usable
+}
+
+/// What is common to the sockets of a group: they compete for ports.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Group {
+    src: IpAddr,
+    dst: IpAddr,
+    dport: u16,
+    interface: u32,
+}
+
+impl Group {
+    fn of(socket: &Socket) -> Self {
+        Self { src: socket.src, dst: socket.dst, dport: socket.dport, interface: socket.interface }
+    }
+
+    fn subject(&self, netns: u32, range: Option<(u16, u16)>) -> Subject {
+        let Self { src, dst, dport, interface } = *self;
+        Subject::Upstream { netns, src, dst, dport, interface, range }
+    }
+}
+
+/// Which TIME-WAIT entries `connect()` may take over.
+struct Reuse<'a> {
+    settings: &'a Settings,
+    ports: &'a BoundPorts,
+    /// Entries whose peer has not closed yet may be taken over too: until about Linux 6.0.
+    fin_wait2: bool,
+}
+
+impl<'a> Reuse<'a> {
+    fn of(namespace: &'a Namespace) -> Self {
+        let (settings, ports) = (&namespace.settings, &namespace.ports);
+        Self { settings, ports, fin_wait2: before((6, 0)) }
+    }
+
+    /// Seconds from which on an entry may be taken over. `None`: never.
+    fn delay_s(&self, src: IpAddr, dst: IpAddr, interface: u32) -> Option<f64> {
+        let loopback = src.is_loopback() || dst.is_loopback() || interface == LOOPBACK;
+        let on = match self.settings.tw_reuse {
+            0 => false,
+            2 => loopback,
+            _ => true,
+        };
+        on.then_some(f64::from(self.settings.tw_reuse_delay_ms) / 1000.0)
+    }
+
+    /// The same for one entry, given its age.
+    fn takes(&self, netns: u32, socket: &Socket, age_s: f64) -> bool {
+        let Some(delay) = self.delay_s(socket.src, socket.dst, socket.interface) else {
+            return false;
+        };
+        let stamped = match &self.ports.unstamped {
+            Some(unstamped) => !unstamped.contains(&tuple(netns, socket)),
+            None => self.settings.timestamps,
+        };
+        let in_time_wait = socket.state == State::TIME_WAIT || self.fin_wait2;
+        in_time_wait && stamped && age_s >= delay
+    }
+}
+
+fn tuple(netns: u32, socket: &Socket) -> Tuple {
+    let Socket { src, sport, dst, dport, .. } = *socket;
+    Tuple { netns, src, sport, dst, dport }
+}
+
+/// Seconds since it became an entry of TIME-WAIT's kind.
+pub(super) fn age_s(socket: &Socket) -> Option<f64> {
+    Some((TIME_WAIT_S - socket.time_left?.as_secs_f64()).max(0.0))
+}
+
+/// Whether a socket has both ends.
+fn is_connection(socket: &Socket) -> bool {
+    socket.dport != 0 && ![state::LISTEN, state::CLOSE].contains(&socket.state.number())
+}
+
+/// What a group's sockets are.
+#[derive(Default)]
+struct Members<'a> {
+    sockets: Vec<&'a Socket>,
+}
+
+impl Members<'_> {
+    /// The ports that can't be taken, and the rest.
+    fn count(&self, namespace: &Namespace, reuse: &Reuse<'_>, within: &PortSet) -> Count {
+        let mut count = Count::default();
+        for socket in &self.sockets {
+            if !within.contains(socket.sport) {
+                continue;
+            }
+            *count.states.entry(socket.state).or_default() += 1;
+            let age = age_s(socket);
+            if let Some(age) = age {
+                count.ages_s.push(age);
+            }
+            if age.is_some_and(|age| reuse.takes(namespace.netns, socket, age)) {
+                count.reusable += 1;
+            } else {
+                count.held.insert(socket.sport);
+            }
+        }
+        count
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    held: HashSet<u16>,
+    reusable: u64,
+    states: std::collections::BTreeMap<State, u64>,
+    ages_s: Vec<f64>,
+}
+
+/// Local ports from an address toward one upstream.
+#[must_use]
+pub fn measure(namespace: &Namespace, src: IpAddr, dst: IpAddr, dport: u16) -> PortUse {
+    let usable = usable(&namespace.settings, &namespace.ports.bound);
+    let wanted = Group { src, dst, dport, interface: 0 };
+    let of_it = |socket: &&Socket| is_connection(socket) && Group::of(socket) == wanted;
+    let members = Members { sockets: namespace.sockets.iter().filter(of_it).collect() };
+    let used = members.count(namespace, &Reuse::of(namespace), &usable).held.len();
+    PortUse { used: u32::try_from(used).unwrap_or(u32::MAX), usable: usable.len() }
+}
+
+/// All groups of a namespace, and its pools for `bind()`; `failing`: whose calls failed, whether there are
+/// sockets or not.
+#[must_use]
+pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<Ceiling> {
+    let usable = usable(&namespace.settings, &namespace.ports.bound);
+    let reuse = Reuse::of(namespace);
+    let mut groups: HashMap<Group, Members<'_>> = HashMap::new();
+    for socket in namespace.sockets.iter().filter(|socket| is_connection(socket)) {
+        if usable.contains(socket.sport) {
+            groups.entry(Group::of(socket)).or_default().sockets.push(socket);
+        }
+    }
+    for whose in failing {
+        if let Whose::Upstream { src, dst, dport, .. } = *whose {
+            groups.entry(Group { src, dst, dport, interface: 0 }).or_default();
+        }
+    }
+    // One that is bound to an interface finds the ports taken of those that aren't, too.
+    let bound: Vec<Group> = groups.keys().filter(|group| group.interface != 0).copied().collect();
+    for group in bound {
+        let others = groups.get(&Group { interface: 0, ..group });
+        let others = others.map(|members| members.sockets.clone()).unwrap_or_default();
+        groups.entry(group).or_default().sockets.extend(others);
+    }
+    let whole = &namespace.settings.port_range;
+    let mut found = Vec::with_capacity(groups.len());
+    for (group, members) in &groups {
+        let pool = Pool { usable: &usable, range: whole, own: false };
+        found.push(pool.assess(namespace, *group, members, &reuse, owners));
+        let mut ranges: Vec<_> = members
+            .sockets
+            .iter()
+            .filter_map(|socket| namespace.ports.ranged.get(&tuple(namespace.netns, socket)))
+            .map(|range| own_range(range, whole))
+            .collect();
+        ranges.sort_by_key(|range| (*range.start(), *range.end()));
+        ranges.dedup();
+        for range in ranges {
+            // Without the rule for a range of three: such sockets try every port.
+            let mut usable = PortSet::from(range.clone());
+            usable.subtract(&namespace.settings.reserved);
+            usable.subtract(&namespace.ports.bound);
+            let pool = Pool { usable: &usable, range: &range, own: true };
+            found.push(pool.assess(namespace, *group, members, &reuse, owners));
+        }
+    }
+    found.extend(bind_pool::assess(namespace, failing));
+    found
+}
+
+/// What a socket's own range comes to: each end counts where it lies in the namespace's
+/// (`inet_sk_get_local_port_range` in `net/ipv4/inet_connection_sock.c`).
+fn own_range(own: &RangeInclusive<u16>, whole: &RangeInclusive<u16>) -> RangeInclusive<u16> {
+    let end = |own: &u16, whole_end: &u16| if whole.contains(own) { *own } else { *whole_end };
+    end(own.start(), whole.start())..=end(own.end(), whole.end())
+}
+
+/// Ports to choose from.
+struct Pool<'a> {
+    usable: &'a PortSet,
+    range: &'a RangeInclusive<u16>,
+    /// The sockets' own range.
+    own: bool,
+}
+
+impl Pool<'_> {
+    fn assess(
+        &self,
+        namespace: &Namespace,
+        group: Group,
+        members: &Members<'_>,
+        reuse: &Reuse<'_>,
+        owners: &Owners,
+    ) -> Ceiling {
+        let limit = u64::from(self.usable.len());
+        let count = members.count(namespace, reuse, self.usable);
+        let range = self.own.then_some((*self.range.start(), *self.range.end()));
+        let subject = group.subject(namespace.netns, range);
+        let mut ceiling = Ceiling::new(subject, count.held.len() as u64, limit);
+        // With stamps that are not known to lack.
+        let delay_s = reuse
+            .delay_s(group.src, group.dst, group.interface)
+            .filter(|_| namespace.settings.timestamps);
+        let hold_s = delay_s.unwrap_or(TIME_WAIT_S);
+        ceiling.traffic = Some(Traffic {
+            states: count.states,
+            reusable: count.reusable,
+            entered_per_s: None,
+            sustainable_per_s: Some(sustainable(limit, hold_s)),
+            closed: None,
+        });
+        ceiling.passing = Passing { ages_s: count.ages_s, hold_s };
+        ceiling.who = who(&members.sockets, owners);
+        ceiling.evidence = self.evidence(namespace).into();
+        ceiling.remedy = remedy::ports(namespace, group.src, group.dst, delay_s.is_some(), limit);
+        if self.range.len() % 2 == 1 && self.range.len() > 3 && (!self.own || before((6, 12))) {
+            ceiling
+                .notes
+                .push("the range has an odd number of ports: one less may be reachable".to_owned());
+        }
+        if namespace.ports.inferred {
+            ceiling.notes.push(
+                "limit inferred: ports that connected sockets hold by bind() are not known"
+                    .to_owned(),
+            );
+        }
+        if reuse.ports.unstamped.is_none()
+            && ceiling.traffic.as_ref().is_some_and(|t| t.reusable > 0)
+        {
+            ceiling.notes.push(
+                "used inferred: that connections in TIME-WAIT had timestamps is assumed".to_owned(),
+            );
+        }
+        ceiling
+    }
+
+    fn evidence(&self, namespace: &Namespace) -> String {
+        let (first, last) = (self.range.start(), self.range.end());
+        let of = |set: &PortSet| set.len_within(self.range);
+        let source = if self.own { "IP_LOCAL_PORT_RANGE" } else { "net.ipv4.ip_local_port_range" };
+        let (reserved, bound) = (of(&namespace.settings.reserved), of(&namespace.ports.bound));
+        let by = if namespace.ports.inferred { "sock_diag" } else { "the kernel's bind table" };
+        format!(
+            "{source} {first}-{last}, {reserved} reserved (ip_local_reserved_ports), {bound} held by bind() ({by}); \
+             sockets from sock_diag"
+        )
+    }
+}
+
+/// New connections per second that `ports` allow when each holds one for `hold_s` after its end.
+#[must_use]
+pub fn sustainable(ports: u64, hold_s: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    let ports = ports as f64;
+    ports / hold_s
+}
+
+/// The processes that have these sockets open.
+fn who(sockets: &[&Socket], owners: &Owners) -> Vec<User> {
+    let mut counts: HashMap<u32, (crate::event::Comm, u64)> = HashMap::new();
+    for socket in sockets.iter().filter(|socket| socket.inode != 0) {
+        if let Some(Holder::One(process)) = owners.of(socket.inode) {
+            counts.entry(process.pid).or_insert((process.comm, 0)).1 += 1;
+        }
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|&(pid, (_, sockets))| (std::cmp::Reverse(sockets), pid));
+    let named = counts.into_iter().take(MAX_WHO);
+    named.map(|(pid, (comm, sockets))| User::Process(pid, comm, sockets)).collect()
 }

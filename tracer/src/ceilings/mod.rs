@@ -1,3 +1,377 @@
-//! The ceilings: one file each. A ceiling has a usage and a limit, and says where it read them.
+//! The ceilings: one file each. A ceiling has a usage and a limit, says where it read them, what failed
+//! for it, who is there, when it is reached, and what to do. All is concluded from a
+//! [`Survey`](crate::kernel::survey::Survey); nothing here asks the kernel or a clock.
 
+pub mod accept_queue;
+pub mod bind_pool;
+pub mod conntrack;
 pub mod ephemeral_ports;
+pub mod forecast;
+pub mod history;
+pub mod open_files;
+pub mod remedy;
+pub mod tally;
+pub mod thresholds;
+pub mod time_wait;
+pub mod what_if;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::{
+    event::{Comm, State},
+    kernel::survey::Survey,
+};
+use forecast::Forecast;
+use history::History;
+use tally::{Tally, Whose};
+
+/// The kinds, as output names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Local ports that `connect()` and `bind()` choose from.
+    EphemeralPorts,
+    /// Entries in TIME-WAIT of a network namespace.
+    TimeWait,
+    /// Open files of a process, or of the host.
+    OpenFiles,
+    /// Entries of a conntrack table.
+    Conntrack,
+    /// Connections that wait for `accept()` at a listener.
+    AcceptQueue,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::EphemeralPorts, Self::TimeWait, Self::OpenFiles, Self::Conntrack, Self::AcceptQueue];
+
+    /// The name on the command line and in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EphemeralPorts => "ephemeral-ports",
+            Self::TimeWait => "time-wait",
+            Self::OpenFiles => "open-files",
+            Self::Conntrack => "conntrack",
+            Self::AcceptQueue => "accept-queue",
+        }
+    }
+}
+
+/// What a ceiling is of. The same subject in two surveys is equal.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// Local ports from one or several source addresses toward one upstream.
+    Upstream {
+        /// Network namespace.
+        netns: u32,
+        /// Source address.
+        src: IpAddr,
+        /// Address of the upstream.
+        dst: IpAddr,
+        /// Port of the upstream.
+        dport: u16,
+        /// Interface that the sockets are bound to, by index; 0: none.
+        interface: u32,
+        /// Port range of the sockets' own (`IP_LOCAL_PORT_RANGE`): first and last.
+        range: Option<(u16, u16)>,
+    },
+    /// Ports for `bind()` to port 0 of an address: one pool for all destinations.
+    BindPool {
+        /// Network namespace.
+        netns: u32,
+        /// The address.
+        src: IpAddr,
+    },
+    /// Entries in TIME-WAIT.
+    TimeWait {
+        /// Network namespace.
+        netns: u32,
+    },
+    /// Open files of a process.
+    Process {
+        /// Process id.
+        pid: u32,
+        /// Its name.
+        comm: Comm,
+    },
+    /// Open files of the host.
+    Host,
+    /// The conntrack table.
+    Conntrack {
+        /// Network namespace.
+        netns: u32,
+    },
+    /// The queue of a listener.
+    Listener {
+        /// Network namespace.
+        netns: u32,
+        /// Its address.
+        src: IpAddr,
+        /// Its port.
+        sport: u16,
+        /// Its cookie: several may share an address (`SO_REUSEPORT`).
+        cookie: u64,
+    },
+}
+
+impl Subject {
+    /// Of which kind its ceiling is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Upstream { .. } | Self::BindPool { .. } => Kind::EphemeralPorts,
+            Self::TimeWait { .. } => Kind::TimeWait,
+            Self::Process { .. } | Self::Host => Kind::OpenFiles,
+            Self::Conntrack { .. } => Kind::Conntrack,
+            Self::Listener { .. } => Kind::AcceptQueue,
+        }
+    }
+
+    /// What it is of, as JSON has it.
+    #[must_use]
+    pub fn scope(&self) -> &'static str {
+        match self {
+            Self::Upstream { .. } => "upstream",
+            Self::BindPool { .. } => "bind",
+            Self::TimeWait { .. } | Self::Conntrack { .. } => "netns",
+            Self::Process { .. } => "process",
+            Self::Host => "host",
+            Self::Listener { .. } => "listener",
+        }
+    }
+
+    /// Its network namespace, where it has one.
+    #[must_use]
+    pub fn netns(&self) -> Option<u32> {
+        match *self {
+            Self::Upstream { netns, .. }
+            | Self::BindPool { netns, .. }
+            | Self::TimeWait { netns }
+            | Self::Conntrack { netns }
+            | Self::Listener { netns, .. } => Some(netns),
+            Self::Process { .. } | Self::Host => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upstream { src, dst, dport, interface, range, .. } => {
+                write!(f, "{src} to {}", SocketAddr::new(*dst, *dport))?;
+                if *interface != 0 {
+                    write!(f, " by interface {interface}")?;
+                }
+                if let Some((first, last)) = range {
+                    write!(f, ", sockets with ports {first}-{last} of their own")?;
+                }
+                Ok(())
+            }
+            Self::BindPool { src, .. } => write!(f, "bind() to port 0 of {src}"),
+            Self::TimeWait { .. } => f.write_str("entries in TIME-WAIT"),
+            Self::Process { pid, comm } => write!(f, "{comm}[{pid}]"),
+            Self::Host => f.write_str("all processes"),
+            Self::Conntrack { .. } => f.write_str("conntrack table"),
+            Self::Listener { src, sport, .. } => write!(f, "{}", SocketAddr::new(*src, *sport)),
+        }
+    }
+}
+
+/// Since when failures were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Since {
+    /// Since the check began.
+    Interval,
+    /// Since the counter began: the host, the namespace or the listener.
+    Boot,
+}
+
+/// Failures that a ceiling caused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failed {
+    /// The errno's name, or that of the kernel's counter.
+    pub error: &'static str,
+    /// How many.
+    pub count: u64,
+    /// How many a second, where a time is known.
+    pub per_s: Option<f64>,
+    /// Since when.
+    pub since: Since,
+    /// Whose calls failed: process id, name, failures; most first.
+    pub who: Vec<(u32, Comm, u64)>,
+}
+
+/// Who uses what a ceiling bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// A process: its id, its name, its sockets in here.
+    Process(u32, Comm, u64),
+    /// An address, and its entries in here.
+    Address(IpAddr, u64),
+}
+
+/// What is told of upstreams besides.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Traffic {
+    /// Sockets on usable ports, by state; TIME-WAIT and FIN-WAIT-2 entries too.
+    pub states: BTreeMap<State, u64>,
+    /// TIME-WAIT entries that `connect()` may take over: not in use.
+    pub reusable: u64,
+    /// TIME-WAIT entries made per second, lately.
+    pub entered_per_s: Option<f64>,
+    /// New connections per second for which there are always ports, where this side closes first.
+    pub sustainable_per_s: Option<f64>,
+    /// Connections that this side closed first, and those that the peer did, since the check began.
+    pub closed: Option<(u64, u64)>,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ceiling {
+    /// Of what.
+    pub subject: Subject,
+    /// How much is in use.
+    pub used: u64,
+    /// How much there can be.
+    pub limit: u64,
+    /// What it caused.
+    pub failures: Vec<Failed>,
+    /// Who uses it, most first.
+    pub who: Vec<User>,
+    /// When it is reached.
+    pub forecast: Option<Forecast>,
+    /// Of upstreams.
+    pub traffic: Option<Traffic>,
+    /// TIME-WAIT entries made per second, of a namespace.
+    pub entered_per_s: Option<f64>,
+    /// Entries that go by themselves: part of `used`.
+    pub passing: Passing,
+    /// Usage that nobody depends on, as far as can be seen: its ratio is no finding.
+    pub idle: bool,
+    /// Where it was read.
+    pub evidence: Cow<'static, str>,
+    /// What to do.
+    pub remedy: String,
+    /// What one should know besides.
+    pub notes: Vec<String>,
+}
+
+/// Entries that go by themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passing {
+    /// Their ages in seconds.
+    pub ages_s: Vec<f64>,
+    /// How old they get.
+    pub hold_s: f64,
+}
+
+impl Passing {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.ages_s.iter().filter(|&&age_s| age_s <= self.hold_s).count() as u64
+    }
+}
+
+impl Ceiling {
+    /// One with nothing but a usage and a limit.
+    #[must_use]
+    pub fn new(subject: Subject, used: u64, limit: u64) -> Self {
+        Self {
+            subject,
+            used,
+            limit,
+            failures: Vec::new(),
+            who: Vec::new(),
+            forecast: None,
+            traffic: None,
+            entered_per_s: None,
+            passing: Passing::default(),
+            idle: false,
+            evidence: Cow::Borrowed(""),
+            remedy: String::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// Used part of the limit, 0 to 1 and above; 1 where there is no room at all.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn ratio(&self) -> f64 {
+        if self.limit == 0 { 1.0 } else { self.used as f64 / self.limit as f64 }
+    }
+
+    /// How many more there is room for.
+    #[must_use]
+    pub fn headroom(&self) -> u64 {
+        let room = match self.subject.kind() {
+            // It holds one more than its backlog (sk_acceptq_is_full in include/net/sock.h).
+            Kind::AcceptQueue => self.limit + 1,
+            _ => self.limit,
+        };
+        room.saturating_sub(self.used)
+    }
+
+    /// Whether it failed since the check began.
+    #[must_use]
+    pub fn fails_now(&self) -> bool {
+        self.failures.iter().any(|failed| failed.since == Since::Interval && failed.count > 0)
+    }
+}
+
+/// All findings of a survey, the fullest of each kind first. The history of the same check is continued
+/// by it.
+#[must_use]
+pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
+    let mut found = Vec::new();
+    for namespace in &survey.namespaces {
+        let failing = failing(namespace.netns, history);
+        found.extend(ephemeral_ports::assess(namespace, &survey.owners, &failing));
+        found.push(time_wait::assess(namespace));
+        found.extend(conntrack::assess(namespace));
+        found.extend(accept_queue::assess(namespace, &survey.owners));
+    }
+    found.extend(open_files::assess(survey, history));
+    history.note(survey.at_ns, &found);
+    for ceiling in &mut found {
+        history.complete(ceiling);
+    }
+    blame(&mut found, history);
+    found.sort_by(|a, b| {
+        let by_kind = a.subject.kind().cmp(&b.subject.kind());
+        by_kind.then(b.ratio().total_cmp(&a.ratio())).then_with(|| a.subject.cmp(&b.subject))
+    });
+    found
+}
+
+/// Whose calls failed in a namespace.
+fn failing(netns: u32, history: &History) -> Vec<Whose> {
+    let here = |whose: &Whose| match *whose {
+        Whose::Upstream { netns: of, .. } | Whose::BindPool { netns: of, .. } => of == netns,
+        Whose::Process { .. } | Whose::Host => false,
+    };
+    let counts = history.tally.iter().flat_map(Tally::counts);
+    counts.map(|(whose, _)| *whose).filter(here).collect()
+}
+
+/// Gives each failure to the fullest of the findings that it may belong to.
+fn blame(found: &mut [Ceiling], history: &History) {
+    let mut fullest: HashMap<Whose, usize> = HashMap::new();
+    for (index, ceiling) in found.iter().enumerate() {
+        if let Some(whose) = Whose::of_subject(&ceiling.subject) {
+            let known = fullest.entry(whose).or_insert(index);
+            if found[*known].ratio() < ceiling.ratio() {
+                *known = index;
+            }
+        }
+    }
+    for index in fullest.into_values() {
+        history.blame(&mut found[index]);
+    }
+}

@@ -29,6 +29,7 @@ pub enum BtfError {
 }
 
 const MAGIC: u16 = 0xeb9f;
+const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
@@ -107,8 +108,40 @@ impl Btf {
     /// # Errors
     /// [`BtfError::NoStruct`], [`BtfError::NoField`], [`BtfError::Malformed`].
     pub fn offset(&self, of: &str, path: &str) -> Result<u32, BtfError> {
-        let mut id =
-            *self.structs.get(of.as_bytes()).ok_or_else(|| BtfError::NoStruct(of.to_owned()))?;
+        Ok(self.field(of, path)?.0 / 8)
+    }
+
+    /// Whether a field, found as by [`Self::offset`], is a pointer.
+    ///
+    /// # Errors
+    /// As [`Self::offset`].
+    pub fn is_pointer(&self, of: &str, path: &str) -> Result<bool, BtfError> {
+        let (_, id) = self.field(of, path)?;
+        let at = self.types.get((id as usize).wrapping_sub(1));
+        let at = *at.ok_or(BtfError::Malformed("a type that is not there"))?;
+        Ok((read_u32(&self.data, at + 4)? >> 24) & 0x1f == KIND_PTR)
+    }
+
+    /// Size of a struct in bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::NoStruct`], [`BtfError::Malformed`].
+    pub fn size(&self, of: &str) -> Result<u32, BtfError> {
+        let at = *self
+            .types
+            .get((self.id(of)? as usize).wrapping_sub(1))
+            .ok_or(BtfError::Malformed("a type that is not there"))?;
+        read_u32(&self.data, at + 8)
+    }
+
+    fn id(&self, of: &str) -> Result<u32, BtfError> {
+        let id = self.structs.get(of.as_bytes());
+        id.copied().ok_or_else(|| BtfError::NoStruct(of.to_owned()))
+    }
+
+    /// Bit offset and type of a field.
+    fn field(&self, of: &str, path: &str) -> Result<(u32, u32), BtfError> {
+        let mut id = self.id(of)?;
         let mut bits = 0;
         for name in path.split('.') {
             let (at, member) = self
@@ -117,7 +150,7 @@ impl Btf {
             bits += at;
             id = member;
         }
-        Ok(bits / 8)
+        Ok((bits, id))
     }
 
     /// How many arguments a function takes; `None`: this kernel has no such function, or inlined it.
@@ -227,6 +260,8 @@ mod tests {
         assert_eq!(btf.offset("outer", "a").unwrap(), 0);
         assert_eq!(btf.offset("outer", "b").unwrap(), 4);
         assert_eq!(btf.offset("outer", "c").unwrap(), 8);
+        assert_eq!(btf.size("outer").unwrap(), 12);
+        assert!(!btf.is_pointer("outer", "c").unwrap());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::{
 use crate::filter::{self, Filter};
 
 /// The compiled kernel-side programs; `cargo xtask ebpf` makes them from `tracer-ebpf/`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SOCKLIFE_OBJECT"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("SOCKLIFE_OBJECT"));
 
 /// The object's counters as an array, as aya reads it.
 type RawCounters = [u64; size_of::<Counters>() / 8];
@@ -293,7 +293,7 @@ fn write_settings(ebpf: &mut Ebpf, hooks: &[Hook]) -> Result<()> {
 }
 
 /// Before Linux 5.11 maps count against `RLIMIT_MEMLOCK`, 64 KiB by default.
-fn lift_memlock() {
+pub(super) fn lift_memlock() {
     if before((5, 11)) {
         let unlimited = Rlimit { current: None, maximum: None };
         if let Err(error) = setrlimit(Resource::Memlock, unlimited) {

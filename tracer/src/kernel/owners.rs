@@ -43,10 +43,30 @@ pub enum Holder<'a> {
     },
 }
 
+/// The open files of a process that has sockets open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// Who.
+    pub process: Process,
+    /// How many descriptors are open.
+    pub open: u64,
+    /// How many of these have numbers below the soft limit: the others are left from before it was
+    /// lowered, and take no number that could be given out.
+    pub below_limit: u64,
+    /// How many of these are sockets, of any kind.
+    pub sockets: u64,
+    /// Soft `RLIMIT_NOFILE`: numbers of descriptors stay below.
+    pub soft: u64,
+    /// Hard `RLIMIT_NOFILE`.
+    pub hard: u64,
+}
+
 /// Sockets and who has them open.
 #[derive(Debug, Default)]
 pub struct Owners {
     processes: Vec<Process>,
+    /// The open files of the processes, with [`Look::All`] and [`Look::Pids`].
+    pub files: Vec<OpenFiles>,
     held: HashMap<u32, Held>,
     /// Processes whose open files this user may not see.
     pub denied: usize,
@@ -82,14 +102,32 @@ impl Owners {
             }
             inodes.clear();
             let Ok(at) = proc.directory(pid) else { continue };
+            let counted = matches!(look, Look::All | Look::Pids(_));
+            let limits = if counted { proc.file_limits(&at) } else { None };
+            let (mut open, mut below_limit) = (0, 0);
+            let each = |number: u32| {
+                open += 1;
+                below_limit += u64::from(limits.is_some_and(|(soft, _)| u64::from(number) < soft));
+            };
             let read = directory(&at, c"fd", OFlags::RDONLY)
-                .and_then(|files| sockets(&files, look, &mut inodes));
+                .and_then(|files| sockets(&files, look, &mut inodes, each));
             if read.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                 owners.denied += 1;
             }
             if !inodes.is_empty()
                 && let Some(process) = proc.process(pid, &at)
             {
+                if let Some((soft, hard)) = limits {
+                    let sockets = inodes.len() as u64;
+                    owners.files.push(OpenFiles {
+                        process,
+                        open,
+                        below_limit,
+                        sockets,
+                        soft,
+                        hard,
+                    });
+                }
                 owners.add(process, &inodes);
             }
         }
@@ -137,18 +175,27 @@ impl Owners {
 }
 
 /// Appends the inode numbers of the sockets among a process's open files.
-fn sockets(files: &std::os::fd::OwnedFd, look: Look<'_>, found: &mut Vec<u32>) -> io::Result<()> {
+/// Gives the number of each open file to `each`.
+fn sockets(
+    files: &std::os::fd::OwnedFd,
+    look: Look<'_>,
+    found: &mut Vec<u32>,
+    mut each: impl FnMut(u32),
+) -> io::Result<()> {
     let mut denied = false;
     let mut target = [0; 64];
-    each_number(files, |_, name| match readlinkat_raw(files, name, &mut target) {
-        Ok(length) => {
-            let wanted = |inode: &u32| match look {
-                Look::All | Look::Pids(_) => true,
-                Look::Inodes(wanted) | Look::AnyHolder(wanted) => wanted.contains(inode),
-            };
-            found.extend(inode(&target[..length]).filter(wanted));
+    each_number(files, |number, name| {
+        each(number);
+        match readlinkat_raw(files, name, &mut target) {
+            Ok(length) => {
+                let wanted = |inode: &u32| match look {
+                    Look::All | Look::Pids(_) => true,
+                    Look::Inodes(wanted) | Look::AnyHolder(wanted) => wanted.contains(inode),
+                };
+                found.extend(inode(&target[..length]).filter(wanted));
+            }
+            Err(error) => denied |= error == Errno::ACCESS,
         }
-        Err(error) => denied |= error == Errno::ACCESS,
     })?;
     if denied { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }

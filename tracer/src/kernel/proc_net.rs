@@ -79,6 +79,7 @@ pub fn parse(line: &str, ticks: u64) -> Option<Socket> {
         recv_queue: u32::from_str_radix(recv_queue, 16).ok()?,
         send_queue: if listens { None } else { Some(u32::from_str_radix(send_queue, 16).ok()?) },
         time_left: (hex(timer)? == TIMER_TIME_WAIT).then_some(left),
+        interface: 0,
         cgroup: None,
     })
 }

@@ -90,6 +90,11 @@ impl Proc {
         Some(Process { pid, comm, cgroup, started_ns: ticks.saturating_mul(self.tick_ns) })
     }
 
+    /// Soft and hard `RLIMIT_NOFILE` of a process. `None`: it is gone, or hidden.
+    pub(super) fn file_limits(&mut self, at: &OwnedFd) -> Option<(u64, u64)> {
+        file_limits(self.read(at, c"limits")?)
+    }
+
     fn cgroup_id(&mut self, path: Vec<u8>) -> Option<u64> {
         if let Some(&id) = self.cgroup_ids.get(&path) {
             return id;
@@ -165,6 +170,14 @@ fn start_time(text: &[u8]) -> Option<u64> {
     str::from_utf8(fields.nth(22 - 3)?).ok()?.parse().ok()
 }
 
+/// The line `Max open files  1024  4096  files` (`proc_pid_limits` in `fs/proc/base.c`).
+fn file_limits(text: &[u8]) -> Option<(u64, u64)> {
+    let line = str::from_utf8(text).ok()?.lines().find_map(|l| l.strip_prefix("Max open files"))?;
+    let number = |word: &str| if word == "unlimited" { Some(u64::MAX) } else { word.parse().ok() };
+    let mut words = line.split_whitespace();
+    Some((number(words.next()?)?, number(words.next()?)?))
+}
+
 /// The path in the cgroup2 hierarchy. `None`: in none, or outside of what is visible here, which
 /// the kernel shows as `/..`.
 fn cgroup_path(text: &[u8]) -> Option<&[u8]> {
@@ -200,6 +213,9 @@ mod tests {
         assert_eq!(cgroup_path(b"1:cpu:/x\n0::/a/b\n"), Some(&b"/a/b"[..]));
         assert_eq!(cgroup_path(b"0::/../other\n"), None);
         assert_eq!(cgroup_path(b"1:cpu:/x\n"), None);
+        let limits = b"Limit     Soft   Hard  Units\nMax open files   1024  unlimited  files\n";
+        assert_eq!(file_limits(limits), Some((1024, u64::MAX)));
+        assert_eq!(file_limits(b"Max open files\n"), None);
         assert_eq!(number(b"17"), Some(17));
         assert_eq!((number(b"+17"), number(b"-1"), number(b"."), number(b"")), Default::default());
     }

@@ -1,7 +1,7 @@
 //! The kernel's own table of TCP sockets, over netlink (`sock_diag(7)`).
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -61,6 +61,8 @@ pub struct Socket {
     /// What is left until the kernel forgets it: only in TIME-WAIT, and in FIN-WAIT-2 once the
     /// socket has given way to a minisock. Such a socket has no owner, and a cookie of its own.
     pub time_left: Option<Duration>,
+    /// Interface that it is bound to (`SO_BINDTODEVICE`), by index; 0: none.
+    pub interface: u32,
     /// Id of the cgroup in which it was opened (inode of its directory in the cgroup2 hierarchy).
     /// `None`: a minisock, or a kernel before 5.8.
     pub cgroup: Option<u64>,
@@ -83,10 +85,41 @@ pub fn dump(states: u32, dport: Option<u16>, mut each: impl FnMut(Socket)) -> Re
             each(socket);
         }
     };
-    if let Ok(coverage) = ask(&BothFamilies::new(states, &sockid), &mut each) {
+    if let Ok(coverage) = ask(&BothFamilies::new(states, &sockid, 0), &mut each) {
         return Ok(coverage);
     }
     by_family(states, &sockid, &mut each)
+}
+
+/// `INET_DIAG_SKMEMINFO` as a bit of a request, and where drops are among its words
+/// (`include/uapi/linux/inet_diag.h`, `sock_diag.h`).
+const SKMEMINFO: (u8, usize) = (1 << 6, 8);
+
+/// What each listener of the calling thread's network namespace has dropped since it began
+/// (`sk_drops`), by cookie.
+///
+/// # Errors
+/// As [`dump`].
+pub fn drops() -> Result<HashMap<u64, u32>> {
+    let (extension, word) = SKMEMINFO;
+    let listen = 1 << tracer_ebpf::state::LISTEN;
+    let request = BothFamilies::new(listen, &Sockid::default(), extension);
+    let mut netlink =
+        Netlink::open(&request).context("can't ask the kernel for its sockets (sock_diag)")?;
+    let mut drops = HashMap::new();
+    netlink
+        .dump(&request, |(message, attributes)| {
+            for attribute in attributes.flatten() {
+                if let ReplyAttrs::Skmeminfo(words) = attribute
+                    && let Some(bytes) = words.get(word * 4..).and_then(<[u8]>::first_chunk)
+                {
+                    let cookie = u64::from_ne_bytes(message.sockid.cookie);
+                    drops.insert(cookie, u32::from_ne_bytes(*bytes));
+                }
+            }
+        })
+        .context("can't list the kernel's listeners (sock_diag)")?;
+    Ok(drops)
 }
 
 fn by_family(states: u32, sockid: &Sockid, each: &mut impl FnMut(Socket)) -> Result<Coverage> {
@@ -127,9 +160,10 @@ where
 struct BothFamilies(Vec<u8>);
 
 impl BothFamilies {
-    fn new(states: u32, sockid: &Sockid) -> Self {
-        // Family, lengths of prefixes and extensions before; tables after: none is looked at.
-        let (before, after) = ([0; 4], [0; 4]);
+    /// `extensions`: bits of what else is to be told.
+    fn new(states: u32, sockid: &Sockid, extensions: u8) -> Self {
+        // Family and lengths of prefixes before; tables after: none is looked at.
+        let (before, after) = ([0, 0, 0, extensions], [0; 4]);
         Self([&before[..], sockid.as_slice(), &states.to_ne_bytes(), &after].concat())
     }
 }
@@ -174,6 +208,7 @@ fn socket(message: &Msg, attributes: IterableReplyAttrs<'_>) -> Option<Socket> {
         recv_queue: message.rqueue,
         send_queue: Some(message.wqueue),
         time_left: (message.timer == TIMER_TIME_WAIT).then_some(expires),
+        interface: id.r#if,
         cgroup,
     })
 }

@@ -1,15 +1,13 @@
 //! The kernel's own account of TIME-WAIT entries: what events are reconciled with.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::{ground::before, netns};
+use super::{counters::Counters, ground::before, netns};
 
 /// TIME-WAIT entries that were made in some network namespaces, as the kernel counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Entries that were made: `TW` and, of those that shall live for 4 s at most, `TWKilled` in
-    /// `/proc/net/netstat`; despite their names both count beginnings (`__inet_twsk_schedule` in
-    /// `net/ipv4/inet_timewait_sock.c`).
+    /// Entries that were made ([`Counters::time_wait_made`]).
     pub made: u64,
     /// Entries that were not made since the table was full (`TCPTimeWaitOverflow`).
     pub overflow: u64,
@@ -20,9 +18,9 @@ impl Made {
     fn read(namespaces: &[u32]) -> Result<Self> {
         let mut sum = Self::default();
         for &netns in namespaces {
-            let one = netns::inside(netns, read_here)?;
-            sum.made += one.made;
-            sum.overflow += one.overflow;
+            let one = netns::inside(netns, Counters::read_here)?;
+            sum.made += one.time_wait_made;
+            sum.overflow += one.time_wait_overflow;
         }
         Ok(sum)
     }
@@ -70,42 +68,5 @@ impl Account {
             made: after.made.saturating_sub(self.before.made),
             overflow: after.overflow.saturating_sub(self.before.overflow),
         })
-    }
-}
-
-/// The calling thread's namespace.
-fn read_here() -> Result<Made> {
-    let path = "/proc/thread-self/net/netstat";
-    let netstat = std::fs::read_to_string(path).with_context(|| format!("can't read {path}"))?;
-    Ok(parse(&netstat))
-}
-
-fn parse(netstat: &str) -> Made {
-    let count = |name| counter(netstat, name).unwrap_or(0);
-    Made { made: count("TW") + count("TWKilled"), overflow: count("TCPTimeWaitOverflow") }
-}
-
-/// A counter of two lines that begin alike, names in the first and values in the second.
-fn counter(netstat: &str, name: &str) -> Option<u64> {
-    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let (_, value) = names
-        .split_whitespace()
-        .zip(values.split_whitespace())
-        .find(|(candidate, _)| *candidate == name)?;
-    value.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_kernels_file() {
-        let netstat = "TcpExt: SyncookiesSent TW TWRecycled TWKilled TCPTimeWaitOverflow\n\
-                       TcpExt: 0 10 2 1 7\nIpExt: InNoRoutes TW\nIpExt: 5 99\n";
-        assert_eq!(parse(netstat), Made { made: 11, overflow: 7 });
-        assert_eq!(parse(""), Made::default());
-        assert!(read_here().is_ok());
     }
 }

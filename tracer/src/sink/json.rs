@@ -22,7 +22,7 @@ fn shown<T: std::fmt::Display, S: Serializer>(value: &Option<T>, to: S) -> Resul
     }
 }
 
-fn line(value: &impl Serialize, out: &mut Vec<u8>) {
+pub(super) fn line(value: &impl Serialize, out: &mut Vec<u8>) {
     // Writing into memory can't fail, and these types hold nothing that JSON can't.
     if serde_json::to_writer(&mut *out, value).is_ok() {
         out.push(b'\n');

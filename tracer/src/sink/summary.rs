@@ -2,10 +2,11 @@
 
 use super::{
     Totals,
-    text::{endpoint, thousands, told},
+    text::{endpoint, told},
 };
 use crate::{
     ends::{Ended, Peer},
+    human::thousands,
     kernel::time_wait::Made,
     table::Table,
 };

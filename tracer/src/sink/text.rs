@@ -10,6 +10,7 @@ use super::{Sink, Totals, clock::Clock};
 use crate::{
     event::{Call, Event, Known, Loss, State, Subject},
     failures::{FailureKey, FailureRow},
+    human::thousands,
     kernel::{features::Feature, ground::Ground},
     reason::Failure,
     table::{Change, Table},
@@ -24,17 +25,17 @@ pub fn colour() -> bool {
     std::io::stdout().is_terminal() && !refused && !dumb
 }
 
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const YELLOW: &str = "\x1b[33m";
+pub(super) const BOLD: &str = "\x1b[1m";
+pub(super) const RED: &str = "\x1b[31m";
+pub(super) const YELLOW: &str = "\x1b[33m";
 const PLAIN: &str = "\x1b[0m";
 
 /// Paints, or not.
 #[derive(Clone, Copy, Debug)]
-struct Paint(bool);
+pub(super) struct Paint(pub(super) bool);
 
 impl Paint {
-    fn line(self, style: &str, line: &str, out: &mut Vec<u8>) {
+    pub(super) fn line(self, style: &str, line: &str, out: &mut Vec<u8>) {
         let (start, end) = if self.0 { (style, PLAIN) } else { ("", "") };
         // Writing into memory can't fail.
         let _ = writeln!(out, "{start}{line}{end}");
@@ -48,19 +49,6 @@ pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
         IpAddr::V4(v4) => format!("{v4}:{port}"),
         IpAddr::V6(v6) => format!("[{v6}]:{port}"),
     }
-}
-
-/// `1,234,567`
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }
 
 /// `12us`, `3.4ms`, `5.6s`: three digits are enough to see what matters.
@@ -359,11 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_spans() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1000), "1,000");
-        assert_eq!(thousands(1_234_567), "1,234,567");
+    fn spans() {
         assert_eq!(span(1_234), "1us");
         assert_eq!(span(3_449_000), "3.4ms");
         assert_eq!(span(61_000_000_000), "61.0s");

@@ -1,0 +1,154 @@
+//! What came before a survey: earlier usage, earlier counters, and failures meanwhile. A finding is
+//! completed from it by rates and a forecast.
+
+use std::collections::HashMap;
+
+use super::{
+    Ceiling, Failed, Since, Subject,
+    forecast::{self, Sample},
+    tally::{Tally, Whose},
+};
+use crate::ends::{Ended, Ends, Peer};
+
+/// Most subjects whose usage is remembered.
+const MAX_SUBJECTS: usize = 65_536;
+
+/// The history of a check.
+#[derive(Debug, Default)]
+pub struct History {
+    first_ns: Option<u64>,
+    last_ns: u64,
+    surveys: usize,
+    /// Usage by what doesn't go by itself.
+    samples: HashMap<Subject, Vec<Sample>>,
+    /// The kernel's counters at first.
+    counters: HashMap<(Subject, &'static str), u64>,
+    /// Failures since the first survey; `None`: not counted.
+    pub tally: Option<Tally>,
+    ends: HashMap<Peer, Ended>,
+}
+
+impl History {
+    /// Takes what was counted since the first survey.
+    pub fn counted(&mut self, tally: Tally, ends: &Ends) {
+        self.tally = Some(tally);
+        self.ends = ends.peers().into_iter().map(|(peer, ended)| (*peer, *ended)).collect();
+    }
+
+    /// Remembers the findings of a survey, made `at_ns` after boot.
+    pub fn note(&mut self, at_ns: u64, findings: &[Ceiling]) {
+        let first_ns = *self.first_ns.get_or_insert(at_ns);
+        self.last_ns = at_ns;
+        self.surveys += 1;
+        for ceiling in findings {
+            let known = self.samples.contains_key(&ceiling.subject);
+            if known || self.samples.len() < MAX_SUBJECTS {
+                let passing = ceiling.passing.count().min(ceiling.used);
+                let sample =
+                    Sample { at_s: seconds(at_ns - first_ns), used: ceiling.used - passing };
+                self.samples.entry(ceiling.subject.clone()).or_default().push(sample);
+            }
+            if self.surveys == 1 {
+                for failed in &ceiling.failures {
+                    let key = (ceiling.subject.clone(), failed.error);
+                    self.counters.insert(key, failed.count);
+                }
+            }
+        }
+    }
+
+    /// Seconds from the first survey to the last one; `None`: there was one only.
+    fn interval_s(&self) -> Option<f64> {
+        let interval_s = seconds(self.last_ns.saturating_sub(self.first_ns?));
+        (self.surveys > 1 && interval_s > 0.0).then_some(interval_s)
+    }
+
+    /// Adds rates, failures since the first survey, and a forecast.
+    pub fn complete(&self, ceiling: &mut Ceiling) {
+        self.count(ceiling);
+        let one =
+            [Sample { at_s: 0.0, used: ceiling.used - ceiling.passing.count().min(ceiling.used) }];
+        let samples = self.samples.get(&ceiling.subject).map_or(&one[..], Vec::as_slice);
+        let passing = &ceiling.passing;
+        ceiling.forecast = if passing.ages_s.is_empty() {
+            forecast::of_samples(samples, ceiling.limit)
+        } else {
+            forecast::of_entries(&passing.ages_s, passing.hold_s, samples, ceiling.limit)
+        };
+        // Entries that may be taken over still tell how many were made.
+        let entered = forecast::entry_rate(&passing.ages_s, super::ephemeral_ports::TIME_WAIT_S);
+        match &mut ceiling.traffic {
+            Some(traffic) => traffic.entered_per_s = entered,
+            None => ceiling.entered_per_s = entered,
+        }
+        if let (Some(traffic), Some(peer)) = (&mut ceiling.traffic, peer(&ceiling.subject)) {
+            let ended = self.ends.get(&peer);
+            traffic.closed = ended.map(|ended| (ended.closed_here, ended.closed_by_peer));
+        }
+    }
+
+    fn count(&self, ceiling: &mut Ceiling) {
+        if let Some(interval_s) = self.interval_s() {
+            let mut new = Vec::new();
+            for failed in ceiling.failures.iter().filter(|failed| failed.since == Since::Boot) {
+                let key = (ceiling.subject.clone(), failed.error);
+                let count =
+                    failed.count - self.counters.get(&key).copied().unwrap_or(0).min(failed.count);
+                let per_s = Some(per_s(count, interval_s));
+                new.push(Failed { count, per_s, since: Since::Interval, ..failed.clone() });
+            }
+            // A namespace's counters are for all of its listeners.
+            let own = |failed: &Failed| failed.error == "sk_drops" && failed.count == 0;
+            if !(matches!(ceiling.subject, Subject::Listener { .. }) && new.iter().any(own)) {
+                ceiling.failures.splice(0..0, new);
+            }
+        }
+        let dropped = |failed: &Failed| failed.error == "sk_drops" && failed.count > 0;
+        let listener = matches!(ceiling.subject, Subject::Listener { .. });
+        if listener && !ceiling.failures.iter().any(dropped) {
+            ceiling.failures.clear();
+        }
+        ceiling.failures.retain(|failed| failed.count > 0);
+    }
+
+    /// Adds failures that were counted as they happened.
+    pub fn blame(&self, ceiling: &mut Ceiling) {
+        let whose = Whose::of_subject(&ceiling.subject);
+        let Some((whose, count)) =
+            whose.and_then(|whose| Some((whose, self.tally.as_ref()?.of(whose)?)))
+        else {
+            return;
+        };
+        let mut who: Vec<_> =
+            count.who.iter().map(|(&(pid, comm), &count)| (pid, comm, count)).collect();
+        who.sort_by_key(|&(pid, _, count)| (std::cmp::Reverse(count), pid));
+        let failed = Failed {
+            error: whose.error(),
+            count: count.total,
+            per_s: self.interval_s().map(|interval_s| per_s(count.total, interval_s)),
+            since: Since::Interval,
+            who,
+        };
+        ceiling.failures.insert(0, failed);
+    }
+}
+
+/// The peer of an upstream, as the fold of events names it.
+fn peer(subject: &Subject) -> Option<Peer> {
+    match *subject {
+        Subject::Upstream { netns, dst, dport, .. } => {
+            Some(Peer::Upstream { netns: Some(netns), dst, dport })
+        }
+        _ => None,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+fn per_s(count: u64, interval_s: f64) -> f64 {
+    count as f64 / interval_s
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a time")]
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}

@@ -1,0 +1,172 @@
+//! What to do about each ceiling: the exact setting, with a value that fits this host. Printed for a
+//! person to apply; nothing here changes anything.
+
+use std::net::IpAddr;
+
+use crate::{
+    event::State,
+    human::thousands,
+    kernel::{conntrack::Conntrack, owners::OpenFiles, survey::Namespace},
+    ports::PortSet,
+};
+
+/// The first port that `connect()` may be given, unless the host protects more.
+const FIRST: u16 = 1024;
+/// Bytes that the kernel keeps for an entry in TIME-WAIT (slab `tw_sock_TCP`), about.
+const TIME_WAIT_BYTES: u64 = 280;
+/// Bytes that the kernel keeps for a tracked connection (slab `nf_conntrack`), about.
+const CONNTRACK_BYTES: u64 = 320;
+/// A backlog that is large enough for most.
+const BACKLOG: u64 = 4096;
+
+/// A sysctl of this namespace, as a command.
+fn sysctl(namespace: &Namespace, name: &str, value: &str) -> String {
+    let quoted = if value.contains(' ') { format!("\"{value}\"") } else { value.to_owned() };
+    let inside = namespace.path.as_ref().map(|path| format!("nsenter --net={} ", path.display()));
+    format!("{}sysctl -w {name}={quoted}", inside.unwrap_or_default())
+}
+
+/// A port range as wide as this namespace allows, as commands; how many ports it has. `None`: it is that
+/// wide.
+fn wider(namespace: &Namespace) -> Option<(String, u64)> {
+    let settings = &namespace.settings;
+    let first = FIRST.max(settings.unprivileged_start);
+    let range = first..=u16::MAX;
+    if settings.port_range.len() >= range.len() {
+        return None;
+    }
+    // What listens there must find its port free when it is started anew.
+    let mut reserved = settings.reserved.clone();
+    let listeners = namespace.sockets.iter().filter(|socket| socket.state == State::LISTEN);
+    let listeners: PortSet =
+        listeners.map(|socket| socket.sport).filter(|p| range.contains(p)).collect();
+    let more = listeners.iter().any(|port| !reserved.contains(port));
+    reserved.add(&listeners);
+    let mut usable = PortSet::from(range);
+    usable.subtract(&reserved);
+    usable.subtract(&namespace.ports.bound);
+    let range = sysctl(namespace, "net.ipv4.ip_local_port_range", &format!("{first} 65535"));
+    let reserve = more.then(|| {
+        format!(
+            "{} && ",
+            sysctl(namespace, "net.ipv4.ip_local_reserved_ports", &reserved.to_string())
+        )
+    });
+    Some((format!("{}{range}", reserve.unwrap_or_default()), usable.len().into()))
+}
+
+/// Ports toward an upstream. `reused`: `connect()` takes over entries in TIME-WAIT already.
+pub(super) fn ports(
+    namespace: &Namespace,
+    src: IpAddr,
+    dst: IpAddr,
+    reused: bool,
+    limit: u64,
+) -> String {
+    let mut ways = vec!["keep connections to the upstream open (keepalive)".to_owned()];
+    if let Some((commands, usable)) = wider(namespace) {
+        ways.push(format!(
+            "{commands} ({} usable ports instead of {})",
+            thousands(usable),
+            thousands(limit)
+        ));
+    }
+    if !reused && namespace.settings.timestamps {
+        ways.push(format!(
+            "{} (connect() takes over entries that are older than a second)",
+            sysctl(namespace, "net.ipv4.tcp_tw_reuse", "1")
+        ));
+    }
+    let family = if src.is_ipv4() { "IPv4" } else { "IPv6" };
+    ways.push(format!(
+        "a second source {family} address beside {src} (proxy_bind), or another address or port of the \
+         upstream beside {dst}: each has {} ports of its own",
+        thousands(limit)
+    ));
+    ways.join("; or ")
+}
+
+/// The pool of `bind()` to port 0.
+pub(super) fn bind_pool(namespace: &Namespace) -> String {
+    let mut ways = vec![
+        "set IP_BIND_ADDRESS_NO_PORT on sockets that bind before they connect (Nginx does for proxy_bind; \
+         HAProxy for source)"
+            .to_owned(),
+    ];
+    if let Some((commands, usable)) = wider(namespace) {
+        ways.push(format!("{commands} ({} ports)", thousands(usable)));
+    }
+    ways.join("; or ")
+}
+
+/// Entries in TIME-WAIT.
+pub(super) fn time_wait(namespace: &Namespace) -> String {
+    let most = namespace.settings.max_tw_buckets.max(namespace.counters.time_wait);
+    let value = most.saturating_mul(2).max(1024);
+    format!(
+        "keep connections open (keepalive), or let the other side close first; or {} (about {} when full)",
+        sysctl(namespace, "net.ipv4.tcp_max_tw_buckets", &value.to_string()),
+        size(value.saturating_mul(TIME_WAIT_BYTES))
+    )
+}
+
+/// The conntrack table.
+pub(super) fn conntrack(namespace: &Namespace, table: &Conntrack) -> String {
+    let value = table.max.max(table.count).saturating_mul(2);
+    let shorter = sysctl(namespace, "net.netfilter.nf_conntrack_tcp_timeout_time_wait", "30");
+    format!(
+        "on the host, not in a container: sysctl -w net.netfilter.nf_conntrack_max={value} (about {} when full) && \
+         sysctl -w net.netfilter.nf_conntrack_buckets={}; or forget sooner: {shorter}; or don't track the \
+         proxy's own connections (nft: notrack)",
+        size(value.saturating_mul(CONNTRACK_BYTES)),
+        value.div_ceil(4).max(1024)
+    )
+}
+
+/// The queue of a listener.
+pub(super) fn accept_queue(namespace: &Namespace, backlog: u64) -> String {
+    let value = backlog.saturating_mul(2).max(BACKLOG);
+    let sysctl = (namespace.settings.somaxconn < value)
+        .then(|| format!("{} and ", sysctl(namespace, "net.core.somaxconn", &value.to_string())));
+    format!(
+        "see why the process accepts so slowly (stopped, or its CPU busy); for bursts {}a backlog of {value} in its \
+         listen() (Nginx: listen ... backlog={value}; HAProxy: backlog {value}), then start it anew",
+        sysctl.unwrap_or_default()
+    )
+}
+
+/// Open files of a process.
+pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> String {
+    let most = nr_open.unwrap_or(1 << 20);
+    let (value, hard) = if files.hard > files.soft {
+        let value = files.hard.min(most);
+        (value, files.hard.min(most))
+    } else {
+        let value = files.soft.saturating_mul(2).min(most);
+        (value, value)
+    };
+    let beyond = if value <= files.soft {
+        format!("sysctl -w fs.nr_open={} first; ", most.saturating_mul(2))
+    } else {
+        String::new()
+    };
+    format!(
+        "{beyond}now: prlimit --pid {} --nofile={value}:{hard}; for good: LimitNOFILE={value} in its unit, \
+         worker_rlimit_nofile {value} for Nginx; the proxy in front needs as many",
+        files.process.pid
+    )
+}
+
+/// Open files of the host.
+pub(super) fn host_files(most: u64) -> String {
+    format!("sysctl -w fs.file-max={}", most.saturating_mul(2))
+}
+
+/// `512 KiB`, `12 MiB`
+fn size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    } else {
+        format!("{} MiB", bytes.div_ceil(1 << 20))
+    }
+}

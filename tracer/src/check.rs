@@ -1,0 +1,231 @@
+//! `socklife check`: every ceiling of this host, once or over an interval.
+
+use std::{
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    ceilings::{
+        Ceiling, assess,
+        history::History,
+        tally::Tally,
+        thresholds::{Status, Thresholds},
+        what_if::WhatIf,
+    },
+    event::Event,
+    existing::Lister,
+    filter::Filter,
+    kernel::{
+        ladder::Hooks,
+        loader::{Kernel, Options},
+        snapshot::Which,
+        survey::{Scope, Survey, Surveyor},
+    },
+    run::{Run, Schedule, Stop},
+    sink::{Sink, Totals, output::Output},
+    source::Live,
+    table::{Change, Selection, Table},
+};
+
+/// What to check, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What to look at.
+    pub scope: Scope,
+    /// What is how bad.
+    pub thresholds: Thresholds,
+    /// How long to watch; `None`: look once.
+    pub interval: Option<Duration>,
+    /// Which hooks may be used to count failures meanwhile.
+    pub hooks: Hooks,
+    /// Other settings to try.
+    pub what_if: Option<WhatIf>,
+}
+
+/// A finding, and how bad it is.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The finding.
+    pub ceiling: Ceiling,
+    /// How bad.
+    pub status: Status,
+}
+
+/// All findings under some settings.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// The worst of them.
+    pub status: Status,
+    /// By kind, the fullest first.
+    pub list: Vec<Judged>,
+}
+
+/// What a check found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// As it is.
+    pub now: Findings,
+    /// As it would be: the settings, and the findings.
+    pub what_if: Option<(WhatIf, Findings)>,
+    /// What could not be seen, and how to get it.
+    pub unseen: Vec<String>,
+}
+
+/// Failures that nobody counts unless somebody watches.
+const UNCOUNTED: &str = "failures of connect(), bind() and of open files: the kernel keeps no count of them; --interval 5s \
+                         watches for as long and counts";
+
+/// Checks. `say` is told when the failures are being counted.
+///
+/// # Errors
+/// Nothing at all can be seen, or the watching breaks off.
+pub fn run(plan: &Plan, say: impl FnOnce(&str)) -> Result<Report> {
+    let surveyor = Surveyor::new(plan.scope.clone());
+    let mut unseen = Vec::new();
+    let (mut survey, mut history) = match plan.interval {
+        None => {
+            unseen.push(UNCOUNTED.to_owned());
+            (surveyor.take(), History::default())
+        }
+        Some(interval) => watch(plan, interval, surveyor, &mut unseen, say)?,
+    };
+    unseen.append(&mut survey.unseen);
+    if survey.namespaces.is_empty() {
+        bail!("no network namespace can be looked at: {}", unseen.join("; "));
+    }
+    let now = Findings::judge(assess(&survey, &mut history), &plan.thresholds);
+    let what_if = plan.what_if.clone().map(|what_if| {
+        what_if.apply(&mut survey);
+        let mut found = assess(&survey, &mut History::default());
+        for ceiling in &mut found {
+            what_if.adjust(ceiling);
+        }
+        (what_if, Findings::judge(found, &plan.thresholds))
+    });
+    Ok(Report { now, what_if, unseen })
+}
+
+impl Findings {
+    fn judge(ceilings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
+        let judged = ceilings.into_iter().map(|ceiling| {
+            let status = thresholds.judge(&ceiling);
+            Judged { ceiling, status }
+        });
+        let list: Vec<_> = judged.collect();
+        let status = list.iter().map(|judged| judged.status).max();
+        Self { status: status.unwrap_or(Status::Unknown), list }
+    }
+}
+
+/// Samples of an interval: enough to tell growth from noise.
+const SAMPLES: u32 = 12;
+/// The shortest time between two of them.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// Surveys until the time is up or `stop` says so; gives the last one, and what came before.
+fn sample(surveyor: &Surveyor, interval: Duration, stop: &mpsc::Receiver<()>) -> (Survey, History) {
+    let step = (interval / SAMPLES).max(SHORTEST);
+    let started = Instant::now();
+    let mut history = History::default();
+    loop {
+        let left = interval.saturating_sub(started.elapsed());
+        if left.is_zero() {
+            return (surveyor.take(), history);
+        }
+        // Only what it adds to the history is wanted.
+        let _ = assess(&surveyor.take(), &mut history);
+        let left = interval.saturating_sub(started.elapsed());
+        if stop.recv_timeout(step.min(left)) != Err(mpsc::RecvTimeoutError::Timeout) {
+            return (surveyor.take(), history);
+        }
+    }
+}
+
+/// Counts what a ceiling caused.
+#[derive(Default)]
+struct Counting(Tally);
+
+impl Sink for Counting {
+    fn event(&mut self, event: &Event, change: &Change, _out: &mut Vec<u8>) {
+        if let Some(failure) = change.failure() {
+            self.0.note(event, *failure);
+        }
+    }
+
+    fn totals(&mut self, _table: &Table, _totals: &Totals, _out: &mut Vec<u8>) {}
+}
+
+fn watch(
+    plan: &Plan,
+    interval: Duration,
+    surveyor: Surveyor,
+    unseen: &mut Vec<String>,
+    say: impl FnOnce(&str),
+) -> Result<(Survey, History)> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    let netns = match &plan.scope.namespaces {
+        Which::All => Vec::new(),
+        Which::Only(netns) => netns.clone(),
+    };
+    let filter = Filter { netns, ..Filter::default() };
+    runtime.block_on(async {
+        let stop = Stop::listen()?;
+        let options = Options { ring_size: 8 << 20, hooks: plan.hooks, kernel_log: false };
+        let kernel = Kernel::attach(&options, &filter);
+        say(&format!("watching for {:.1} s", interval.as_secs_f64()));
+        let surveyor = Arc::new(surveyor);
+        let (enough, stopped) = mpsc::channel();
+        let sampling = std::thread::Builder::new()
+            .name("survey".to_owned())
+            .spawn(move || sample(&surveyor, interval, &stopped))
+            .context("can't start a thread")?;
+        let counted = match kernel {
+            Ok(kernel) => Some(count(kernel, plan, interval, stop, unseen).await?),
+            Err(error) => {
+                unseen.push(format!("failures of connect(), bind() and of open files: {error:#}"));
+                stop.asked_within(interval).await;
+                None
+            }
+        };
+        drop(enough);
+        let (survey, mut history) =
+            sampling.join().map_err(|_| anyhow::anyhow!("looking at the host broke off"))?;
+        if let Some((tally, table)) = counted {
+            history.counted(tally, table.ends());
+        }
+        Ok((survey, history))
+    })
+}
+
+async fn count(
+    kernel: Kernel,
+    plan: &Plan,
+    interval: Duration,
+    stop: Stop,
+    unseen: &mut Vec<String>,
+) -> Result<(Tally, Table)> {
+    for hook in kernel.unseen() {
+        let what = hook.hooked.unseen();
+        unseen.push(format!("{what}: no hook on this kernel (`socklife features` says why)"));
+    }
+    let mut counting = Counting::default();
+    let lister = Lister::begin(plan.scope.namespaces.clone());
+    let table = Table::new(Selection::All);
+    let run = Run::new(Live::new(kernel), table, &mut counting, None, Some(lister));
+    let schedule = Schedule { duration: Some(interval), interval: None };
+    let (table, _) = run.drive(schedule, stop, Output::stdout()?).await?;
+    let tally = counting.0;
+    if table.is_incomplete() {
+        unseen.push(format!("{} events were lost: failures may be more", table.lost()));
+    }
+    if tally.unlisted() > 0 {
+        unseen.push(format!("{} failures that found no room for their subject", tally.unlisted()));
+    }
+    Ok((tally, table))
+}

@@ -1,0 +1,232 @@
+//! `check --format text`: what is wrong first, with its remedy; one line for each kind that is well.
+
+use std::io::Write;
+
+use super::text::{BOLD, Paint, RED, YELLOW};
+use crate::{
+    ceilings::{Ceiling, Failed, Kind, Since, Subject, Traffic, User, thresholds::Status},
+    check::{Findings, Judged, Report},
+    human::{rate, thousands, time_left},
+};
+
+/// Findings of a kind and a status that are shown in full.
+const SHOWN: usize = 10;
+/// Processes or addresses that are named.
+const SHOWN_WHO: usize = 5;
+
+/// Prints it; `colour`: paint.
+pub fn print(report: &Report, colour: bool, out: &mut Vec<u8>) {
+    let paint = Paint(colour);
+    findings(&report.now, "socklife", paint, out);
+    if let Some((what_if, found)) = &report.what_if {
+        paint.line("", "", out);
+        paint.line(BOLD, &format!("what if {what_if}"), out);
+        findings(found, "it would be", paint, out);
+    }
+    if !report.unseen.is_empty() {
+        paint.line("", "", out);
+        paint.line(BOLD, "not seen", out);
+        for what in &report.unseen {
+            paint.line("", &format!("  {what}"), out);
+        }
+    }
+}
+
+fn findings(findings: &Findings, title: &str, paint: Paint, out: &mut Vec<u8>) {
+    let count = |status| findings.list.iter().filter(|judged| judged.status == status).count();
+    // Monitoring systems show the first line.
+    let summary = format!(
+        "{title} {}: {} critical, {} warning, {} ok{}",
+        findings.status.name(),
+        count(Status::Critical),
+        count(Status::Warning),
+        count(Status::Ok),
+        worst(findings).map_or_else(String::new, |worst| format!("; {}", headline(worst))),
+    );
+    paint.line(style(findings.status), &summary, out);
+    for status in [Status::Critical, Status::Warning] {
+        for kind in Kind::ALL {
+            let these = findings
+                .list
+                .iter()
+                .filter(|judged| judged.status == status && judged.ceiling.subject.kind() == kind);
+            let (mut shown, mut more) = (0, 0);
+            for judged in these {
+                if shown == SHOWN {
+                    more += 1;
+                    continue;
+                }
+                shown += 1;
+                finding(judged, paint, out);
+            }
+            if more > 0 {
+                let line =
+                    format!("  and {more} more {} like these (--format json has all)", kind.name());
+                paint.line("", &line, out);
+            }
+        }
+    }
+    well(findings, paint, out);
+}
+
+fn style(status: Status) -> &'static str {
+    match status {
+        Status::Critical => RED,
+        Status::Warning | Status::Unknown => YELLOW,
+        Status::Ok => "",
+    }
+}
+
+fn worst(findings: &Findings) -> Option<&Ceiling> {
+    let bad = findings.list.iter().filter(|judged| judged.status > Status::Unknown);
+    let worst = bad.max_by(|a, b| {
+        let rank = |judged: &Judged| (judged.status, judged.ceiling.fails_now());
+        rank(a).cmp(&rank(b)).then(a.ceiling.ratio().total_cmp(&b.ceiling.ratio()))
+    });
+    worst.map(|judged| &judged.ceiling)
+}
+
+/// `10.0.0.1 to 10.0.0.2:80 28,232 of 28,232 (100 %)`
+fn headline(ceiling: &Ceiling) -> String {
+    let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
+    let netns = ceiling.subject.netns().map(|netns| format!(" [netns {netns}]"));
+    format!(
+        "{} {}{}: {} of {} ({percent} %)",
+        ceiling.subject.kind().name(),
+        ceiling.subject,
+        netns.unwrap_or_default(),
+        thousands(ceiling.used),
+        thousands(ceiling.limit),
+    )
+}
+
+fn finding(Judged { ceiling, status }: &Judged, paint: Paint, out: &mut Vec<u8>) {
+    paint.line("", "", out);
+    let title = format!(
+        "{:<8}  {}, {} left",
+        status.name(),
+        headline(ceiling),
+        thousands(ceiling.headroom())
+    );
+    paint.line(style(*status), &title, out);
+    let mut row = |name: &str, text: &str| {
+        // Writing into memory can't fail.
+        let _ = writeln!(out, "  {name:<9} {text}");
+    };
+    for failed in &ceiling.failures {
+        row("failed", &failure(failed));
+    }
+    if !ceiling.who.is_empty() {
+        let named = ceiling.who.iter().take(SHOWN_WHO).map(|user| who(ceiling, user));
+        row("used by", &named.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(traffic) = &ceiling.traffic {
+        row("sockets", &states(traffic));
+        let rates = rates(traffic);
+        if !rates.is_empty() {
+            row("rates", &rates);
+        }
+    }
+    if let Some(entered) = ceiling.entered_per_s {
+        row("rates", &format!("{} entries made a second", rate(entered)));
+    }
+    if let Some(forecast) = &ceiling.forecast {
+        row("full in", &format!("{} ({})", time_left(forecast.seconds), forecast.basis));
+    }
+    for note in &ceiling.notes {
+        row("note", note);
+    }
+    row("remedy", &ceiling.remedy);
+    row("read from", &ceiling.evidence);
+}
+
+fn failure(failed: &Failed) -> String {
+    let since = match (failed.since, failed.per_s) {
+        (Since::Interval, Some(per_s)) => format!(" while watching ({}/s)", rate(per_s)),
+        (Since::Interval, None) => " while watching".to_owned(),
+        (Since::Boot, _) => {
+            " since counting began (boot, or its namespace's or listener's start)".to_owned()
+        }
+    };
+    let named = failed.who.iter().take(SHOWN_WHO);
+    let who: Vec<_> =
+        named.map(|(pid, comm, count)| format!("{comm}[{pid}] {}", thousands(*count))).collect();
+    let who = if who.is_empty() { String::new() } else { format!(": {}", who.join(", ")) };
+    format!("{} {}{since}{who}", thousands(failed.count), failed.error)
+}
+
+fn who(ceiling: &Ceiling, user: &User) -> String {
+    match user {
+        User::Process(pid, comm, _) if matches!(ceiling.subject, Subject::Listener { .. }) => {
+            format!("{comm}[{pid}]")
+        }
+        User::Process(pid, comm, count) => {
+            let what = if ceiling.subject == Subject::Host { "files" } else { "sockets" };
+            format!("{comm}[{pid}] {} {what}", thousands(*count))
+        }
+        User::Address(address, count) => format!("{address} {} entries", thousands(*count)),
+    }
+}
+
+fn states(traffic: &Traffic) -> String {
+    let mut states: Vec<_> = traffic.states.iter().collect();
+    states.sort_by_key(|&(_, count)| std::cmp::Reverse(*count));
+    let states = states.into_iter().map(|(state, count)| format!("{} {state}", thousands(*count)));
+    let mut states: Vec<_> = states.collect();
+    if traffic.reusable > 0 {
+        states.push(format!("{} of them may be taken over", thousands(traffic.reusable)));
+    }
+    if states.is_empty() { "none".to_owned() } else { states.join(", ") }
+}
+
+fn rates(traffic: &Traffic) -> String {
+    let mut rates = Vec::new();
+    if let Some(entered) = traffic.entered_per_s {
+        rates.push(format!("{} a second enter TIME-WAIT", rate(entered)));
+    }
+    if let Some(most) = traffic.sustainable_per_s {
+        rates.push(format!(
+            "up to {} new connections a second are sustainable while this side closes first",
+            rate(most)
+        ));
+    }
+    if let Some((here, peer)) = traffic.closed {
+        rates.push(format!(
+            "closed first: {} by this side, {} by the upstream",
+            thousands(here),
+            thousands(peer)
+        ));
+    }
+    rates.join("; ")
+}
+
+/// What needs no attention: a line for each kind, with its fullest.
+fn well(findings: &Findings, paint: Paint, out: &mut Vec<u8>) {
+    let mut lines = Vec::new();
+    for kind in Kind::ALL {
+        let these = findings
+            .list
+            .iter()
+            .filter(|judged| judged.status == Status::Ok && judged.ceiling.subject.kind() == kind);
+        let these: Vec<_> = these.collect();
+        let fullest = these.iter().find(|judged| !judged.ceiling.idle).or(these.first());
+        if let Some(Judged { ceiling, .. }) = fullest {
+            let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
+            lines.push(format!(
+                "  {:<16} {:>5}  fullest: {}, {} of {} ({percent} %)",
+                kind.name(),
+                these.len(),
+                ceiling.subject,
+                thousands(ceiling.used),
+                thousands(ceiling.limit),
+            ));
+        }
+    }
+    if !lines.is_empty() {
+        paint.line("", "", out);
+        paint.line(BOLD, "ok", out);
+        for line in &lines {
+            paint.line("", line, out);
+        }
+    }
+}

@@ -23,6 +23,20 @@ pub(crate) static RING_FAILURE: RingBuf<RawEvent, { 8 << 20 }> = RingBuf::new();
 #[btf_map(name = "RING_TABLES")]
 pub(crate) static RING_TABLES: RingBuf<Entry, { 256 << 10 }> = RingBuf::new();
 
+/// Words of the tables that [`crate::walk`] reads at a time.
+pub(crate) const WINDOW: usize = 8;
+
+/// Where they are read to.
+#[btf_map(name = "WINDOWS")]
+static WINDOWS: PerCpuArray<[u64; WINDOW], 1> = PerCpuArray::new();
+
+/// This CPU's.
+#[inline(always)]
+pub(crate) fn window() -> Option<&'static mut [u64; WINDOW]> {
+    // SAFETY: one for each CPU; only a program that userspace runs looks at it.
+    WINDOWS.get_ptr_mut(0).map(|window| unsafe { &mut *window })
+}
+
 /// What was produced and what was dropped, for each CPU.
 #[btf_map(name = "COUNTERS")]
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();

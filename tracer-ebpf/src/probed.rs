@@ -36,6 +36,19 @@ pub(crate) fn read<T: Plain>(at: u64) -> T {
     }
 }
 
+/// Words in kernel memory; zero where they can't be read.
+#[inline(always)]
+pub(crate) fn read_window<const N: usize>(at: u64, words: &mut [u64; N]) {
+    // SAFETY: as above.
+    unsafe {
+        generated::bpf_probe_read_kernel(
+            words.as_mut_ptr().cast(),
+            size_of::<[u64; N]>() as u32,
+            at as *const _,
+        );
+    }
+}
+
 /// The same in the memory of the current process.
 #[inline(always)]
 pub(crate) fn read_user<T: Plain>(at: u64) -> T {

@@ -3,7 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Buckets and entries, together, that one run of a program reads.
-pub const STEPS: u32 = 32;
+pub const STEPS: u32 = 24;
 
 /// Values of [`Entry::kind`].
 pub mod kind {

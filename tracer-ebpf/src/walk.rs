@@ -14,9 +14,9 @@ use tracer_ebpf::{
 };
 
 use crate::{
-    maps::RING_TABLES,
+    maps::{self, RING_TABLES, WINDOW},
     offsets as off,
-    probed::{read, read_field},
+    probed::{read, read_field, read_window},
     sock::Address,
     task::current_net,
 };
@@ -55,16 +55,15 @@ pub(crate) fn walk_describe(_ctx: RawTracePointContext) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn walk_binds(ctx: RawTracePointContext) -> i32 {
     let tables = hashinfo();
-    let table: u64 = read_field(tables, &off::OFF_BHASH);
-    let size: u32 = read_field(tables, &off::OFF_BHASH_SIZE);
-    walk(
+    let buckets: u32 = read_field(tables, &off::OFF_BHASH_SIZE);
+    let table = Table {
+        at: read_field(tables, &off::OFF_BHASH),
+        buckets: u64::from(buckets),
+        stride: u64::from(off::SIZE_BIND_HEAD.load()) / 8,
+        head: u64::from(off::OFF_BIND_CHAIN.load()) / 8,
+    };
+    table.walk(
         ctx.arg(0),
-        u64::from(size),
-        #[inline(always)]
-        |bucket| {
-            let head = table + bucket * u64::from(off::SIZE_BIND_HEAD.load());
-            read_field(head, &off::OFF_BIND_CHAIN)
-        },
         #[inline(always)]
         |node| bind_bucket(node - u64::from(off::OFF_BIND_NODE.load())),
     );
@@ -77,47 +76,94 @@ pub(crate) fn walk_binds(ctx: RawTracePointContext) -> i32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro passes a value")]
 pub(crate) fn walk_sockets(ctx: RawTracePointContext) -> i32 {
     let tables = hashinfo();
-    let table: u64 = read_field(tables, &off::OFF_EHASH);
     let mask: u32 = read_field(tables, &off::OFF_EHASH_MASK);
-    walk(
+    let at = read_field(tables, &off::OFF_EHASH);
+    let table = Table { at, buckets: u64::from(mask) + 1, stride: 1, head: 0 };
+    table.walk(
         ctx.arg(0),
-        u64::from(mask) + 1,
-        #[inline(always)]
-        |bucket| read(table + bucket * 8),
         #[inline(always)]
         |node| socket(node - u64::from(off::OFF_SOCK_NODE.load())),
     );
     0
 }
 
-/// Goes through chains for a number of steps, for verifiers follow each, and tells how many buckets are
-/// done; nothing where the ring was full.
-#[inline(always)]
-fn walk(first: u64, buckets: u64, head: impl Fn(u64) -> u64, visit: impl Fn(u64) -> bool) {
-    let mut bucket = first;
-    let mut node = head(bucket);
-    for _ in 0..STEPS {
-        // A chain ends with zero, or with an odd number (include/linux/list_nulls.h).
-        if node == 0 || node & 1 == 1 {
-            bucket += 1;
-            if bucket >= buckets {
+/// An array of buckets, in words of 8 bytes.
+struct Table {
+    at: u64,
+    buckets: u64,
+    /// From one bucket to the next.
+    stride: u64,
+    /// Where in a bucket its chain begins.
+    head: u64,
+}
+
+impl Table {
+    /// Goes through chains for a number of steps, for verifiers follow each, and tells how many buckets are
+    /// done; nothing where the ring was full. A step goes to the next entry, or over a window of buckets
+    /// that are empty.
+    #[inline(always)]
+    fn walk(&self, first: u64, visit: impl Fn(u64) -> bool) {
+        let mut bucket = first;
+        let mut node = 0;
+        for _ in 0..STEPS {
+            if !is_end(node) {
+                if !visit(node) {
+                    return;
+                }
+                node = read(node);
+                continue;
+            }
+            if bucket >= self.buckets {
                 break;
             }
-            node = head(bucket);
-        } else {
-            if !visit(node) {
-                return;
+            let (empty, found) = self.skip(bucket);
+            bucket += empty;
+            if bucket >= self.buckets {
+                break;
             }
-            node = read(node);
+            if !is_end(found) {
+                // Counts as done once its chain is.
+                bucket += 1;
+                node = found;
+            }
         }
+        let done = bucket - first - u64::from(!is_end(node));
+        tell(
+            #[inline(always)]
+            |entry| {
+                entry.kind = kind::DONE;
+                entry.buckets_done = done as u32;
+            },
+        );
     }
-    tell(
-        #[inline(always)]
-        |entry| {
-            entry.kind = kind::DONE;
-            entry.buckets_done = (bucket - first) as u32;
-        },
-    );
+
+    /// How many buckets are empty from here on, within a window, and the first entry of the next one.
+    #[inline(always)]
+    fn skip(&self, bucket: u64) -> (u64, u64) {
+        let Some(window) = maps::window() else { return (0, 0) };
+        // Beyond the table there is other memory, or none, which reads as empty.
+        read_window(self.at + bucket * self.stride * 8, window);
+        let (mut empty, mut at) = (0, self.head);
+        for _ in 0..WINDOW {
+            if at >= WINDOW as u64 {
+                break;
+            }
+            let word = window[at as usize & (WINDOW - 1)];
+            if !is_end(word) {
+                return (empty, word);
+            }
+            empty += 1;
+            at += self.stride;
+        }
+        (empty, 0)
+    }
+}
+
+/// A chain ends with zero, or with a small odd number (`include/linux/list_nulls.h`); addresses in the kernel
+/// have the highest bit set.
+#[inline(always)]
+fn is_end(node: u64) -> bool {
+    node >> 63 == 0
 }
 
 /// A `struct inet_bind_bucket`. Both fields are −1 while only `connect()` has chosen the port.

@@ -21,6 +21,7 @@ use crate::{
     kernel::{
         ladder::Hooks,
         loader::{Kernel, Options},
+        netns,
         snapshot::Which,
         survey::{Scope, Survey, Surveyor},
     },
@@ -72,6 +73,8 @@ pub struct Report {
     pub what_if: Option<(WhatIf, Findings)>,
     /// What could not be seen, and how to get it.
     pub unseen: Vec<String>,
+    /// Our own network namespace.
+    pub own_netns: Option<u32>,
 }
 
 /// Failures that nobody counts unless somebody watches.
@@ -105,7 +108,7 @@ pub fn run(plan: &Plan, say: impl FnOnce(&str)) -> Result<Report> {
         }
         (what_if, Findings::judge(found, &plan.thresholds))
     });
-    Ok(Report { now, what_if, unseen })
+    Ok(Report { now, what_if, unseen, own_netns: netns::own() })
 }
 
 impl Findings {

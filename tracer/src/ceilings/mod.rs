@@ -256,8 +256,8 @@ pub struct Ceiling {
     pub idle: bool,
     /// Where it was read.
     pub evidence: Cow<'static, str>,
-    /// What to do.
-    pub remedy: String,
+    /// What to do: one of these.
+    pub remedy: Vec<String>,
     /// What one should know besides.
     pub notes: Vec<String>,
 }
@@ -295,7 +295,7 @@ impl Ceiling {
             passing: Passing::default(),
             idle: false,
             evidence: Cow::Borrowed(""),
-            remedy: String::new(),
+            remedy: Vec::new(),
             notes: Vec::new(),
         }
     }

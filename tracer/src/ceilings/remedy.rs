@@ -62,7 +62,7 @@ pub(super) fn ports(
     dst: IpAddr,
     reused: bool,
     limit: u64,
-) -> String {
+) -> Vec<String> {
     let mut ways = vec!["keep connections to the upstream open (keepalive)".to_owned()];
     if let Some((commands, usable)) = wider(namespace) {
         ways.push(format!(
@@ -83,11 +83,11 @@ pub(super) fn ports(
          upstream beside {dst}: each has {} ports of its own",
         thousands(limit)
     ));
-    ways.join("; or ")
+    ways
 }
 
 /// The pool of `bind()` to port 0.
-pub(super) fn bind_pool(namespace: &Namespace) -> String {
+pub(super) fn bind_pool(namespace: &Namespace) -> Vec<String> {
     let mut ways = vec![
         "set IP_BIND_ADDRESS_NO_PORT on sockets that bind before they connect (Nginx does for proxy_bind; \
          HAProxy for source)"
@@ -96,70 +96,79 @@ pub(super) fn bind_pool(namespace: &Namespace) -> String {
     if let Some((commands, usable)) = wider(namespace) {
         ways.push(format!("{commands} ({} ports)", thousands(usable)));
     }
-    ways.join("; or ")
+    ways
 }
 
 /// Entries in TIME-WAIT.
-pub(super) fn time_wait(namespace: &Namespace) -> String {
+pub(super) fn time_wait(namespace: &Namespace) -> Vec<String> {
     let most = namespace.settings.max_tw_buckets.max(namespace.counters.time_wait);
     let value = most.saturating_mul(2).max(1024);
-    format!(
-        "keep connections open (keepalive), or let the other side close first; or {} (about {} when full)",
-        sysctl(namespace, "net.ipv4.tcp_max_tw_buckets", &value.to_string()),
-        size(value.saturating_mul(TIME_WAIT_BYTES))
-    )
+    vec![
+        "keep connections open (keepalive), or let the other side close first".to_owned(),
+        format!(
+            "{} (about {} when full)",
+            sysctl(namespace, "net.ipv4.tcp_max_tw_buckets", &value.to_string()),
+            size(value.saturating_mul(TIME_WAIT_BYTES))
+        ),
+    ]
 }
 
 /// The conntrack table.
-pub(super) fn conntrack(namespace: &Namespace, table: &Conntrack) -> String {
+pub(super) fn conntrack(namespace: &Namespace, table: &Conntrack) -> Vec<String> {
     let value = table.max.max(table.count).saturating_mul(2);
     let shorter = sysctl(namespace, "net.netfilter.nf_conntrack_tcp_timeout_time_wait", "30");
-    format!(
-        "on the host, not in a container: sysctl -w net.netfilter.nf_conntrack_max={value} (about {} when full) && \
-         sysctl -w net.netfilter.nf_conntrack_buckets={}; or forget sooner: {shorter}; or don't track the \
-         proxy's own connections (nft: notrack)",
-        size(value.saturating_mul(CONNTRACK_BYTES)),
-        value.div_ceil(4).max(1024)
-    )
+    vec![
+        format!(
+            "on the host, not in a container: sysctl -w net.netfilter.nf_conntrack_max={value} (about {} when \
+             full) && sysctl -w net.netfilter.nf_conntrack_buckets={}",
+            size(value.saturating_mul(CONNTRACK_BYTES)),
+            value.div_ceil(4).max(1024)
+        ),
+        format!("forget closed connections sooner: {shorter}"),
+        "don't track the proxy's own connections (nft: notrack)".to_owned(),
+    ]
 }
 
 /// The queue of a listener.
-pub(super) fn accept_queue(namespace: &Namespace, backlog: u64) -> String {
+pub(super) fn accept_queue(namespace: &Namespace, backlog: u64) -> Vec<String> {
     let value = backlog.saturating_mul(2).max(BACKLOG);
     let sysctl = (namespace.settings.somaxconn < value)
-        .then(|| format!("{} and ", sysctl(namespace, "net.core.somaxconn", &value.to_string())));
-    format!(
-        "see why the process accepts so slowly (stopped, or its CPU busy); for bursts {}a backlog of {value} in its \
-         listen() (Nginx: listen ... backlog={value}; HAProxy: backlog {value}), then start it anew",
-        sysctl.unwrap_or_default()
-    )
+        .then(|| format!("{}, ", sysctl(namespace, "net.core.somaxconn", &value.to_string())));
+    vec![
+        "see why the process accepts so slowly: stopped, or its CPU is busy".to_owned(),
+        format!(
+            "for bursts: {}a backlog of {value} in its listen() (Nginx: listen ... backlog={value}; HAProxy: backlog \
+             {value}), and start it anew",
+            sysctl.unwrap_or_default()
+        ),
+    ]
 }
 
 /// Open files of a process.
-pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> String {
+pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> Vec<String> {
     let most = nr_open.unwrap_or(1 << 20);
     let (value, hard) = if files.hard > files.soft {
-        let value = files.hard.min(most);
-        (value, files.hard.min(most))
+        (files.hard.min(most), files.hard.min(most))
     } else {
         let value = files.soft.saturating_mul(2).min(most);
         (value, value)
     };
-    let beyond = if value <= files.soft {
-        format!("sysctl -w fs.nr_open={} first; ", most.saturating_mul(2))
-    } else {
-        String::new()
-    };
-    format!(
-        "{beyond}now: prlimit --pid {} --nofile={value}:{hard}; for good: LimitNOFILE={value} in its unit, \
-         worker_rlimit_nofile {value} for Nginx; the proxy in front needs as many",
-        files.process.pid
-    )
+    let mut ways = vec![
+        format!("now: prlimit --pid {} --nofile={value}:{hard}", files.process.pid),
+        format!(
+            "for good: LimitNOFILE={value} in its unit, worker_rlimit_nofile {value} for Nginx; the proxy in front \
+             needs as many"
+        ),
+    ];
+    if value <= files.soft {
+        ways.insert(0, format!("first: sysctl -w fs.nr_open={}", most.saturating_mul(2)));
+    }
+    ways
 }
 
 /// Open files of the host.
-pub(super) fn host_files(most: u64) -> String {
-    format!("sysctl -w fs.file-max={}", most.saturating_mul(2))
+pub(super) fn host_files(most: u64) -> Vec<String> {
+    vec![format!("sysctl -w fs.file-max={}", most.saturating_mul(2))]
 }
 
 /// `512 KiB`, `12 MiB`

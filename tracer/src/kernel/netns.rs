@@ -134,6 +134,18 @@ fn gone(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
 }
 
+/// This thread's own network namespace. `None`: `/proc` isn't mounted.
+#[must_use]
+pub fn own() -> Option<u32> {
+    link(Path::new(OWN)).ok()?
+}
+
+/// The network namespace of a process. `None`: it is gone, or hidden.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<u32> {
+    link(Path::new(&format!("/proc/{pid}/ns/net"))).ok()?
+}
+
 /// The number in `net:[4026531840]`.
 fn link(path: &Path) -> io::Result<Option<u32>> {
     let target = std::fs::read_link(path)?;

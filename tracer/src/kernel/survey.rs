@@ -6,7 +6,8 @@ use std::{
     net::IpAddr,
     ops::RangeInclusive,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread::JoinHandle,
 };
 
 use anyhow::Result;
@@ -102,23 +103,57 @@ pub struct BoundPorts {
 #[derive(Debug)]
 pub struct Surveyor {
     scope: Scope,
-    tables: Result<Arc<Mutex<Tables>>, String>,
+    /// Loaded while other things are looked at.
+    tables: Arc<Loading>,
+}
+
+/// What a thread loads.
+#[derive(Debug)]
+struct Loading {
+    thread: Mutex<Option<JoinHandle<Result<Tables, String>>>>,
+    loaded: OnceLock<Result<Mutex<Tables>, String>>,
+}
+
+impl Loading {
+    fn begin() -> Self {
+        let load = || Tables::load().map_err(|error| format!("{error:#}"));
+        let thread = std::thread::Builder::new().name("tables".to_owned()).spawn(load).ok();
+        Self { thread: Mutex::new(thread), loaded: OnceLock::new() }
+    }
+
+    /// The programs, or why there are none. Waits until they are loaded.
+    fn get(&self) -> Result<MutexGuard<'_, Tables>, &str> {
+        let loaded = self.loaded.get_or_init(|| {
+            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let loaded = thread.and_then(|thread| thread.join().ok());
+            loaded
+                .unwrap_or_else(|| Err("no thread could be had to load programs".to_owned()))
+                .map(Mutex::new)
+        });
+        let tables = loaded.as_ref().map_err(String::as_str)?;
+        Ok(tables.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Surveyor {
     /// Loads the programs that read the kernel's tables, where this may be done.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
-        let tables = Tables::load().map(|tables| Arc::new(Mutex::new(tables)));
-        Self { scope, tables: tables.map_err(|error| format!("{error:#}")) }
+        Self { scope, tables: Arc::new(Loading::begin()) }
     }
 
     /// Looks at the host now.
     #[must_use]
     pub fn take(&self) -> Survey {
-        let mut survey = self.look(&self.scope.namespaces);
-        self.files(&mut survey);
-        survey
+        std::thread::scope(|scope| {
+            let files = scope.spawn(|| Files::read(&self.scope));
+            let mut survey = self.look(&self.scope.namespaces);
+            match files.join() {
+                Ok(files) => files.put_into(&mut survey),
+                Err(_) => survey.unseen.push("open files: reading them broke off".to_owned()),
+            }
+            survey
+        })
     }
 
     /// Looks at these network namespaces now, and at nobody's open files: those cost about 3 µs each.
@@ -128,10 +163,8 @@ impl Surveyor {
         let namespaces = find(which, &mut survey.unseen);
         let mut room = MAX_SOCKETS;
         for (netns, path) in namespaces {
-            let tables = self.tables.as_ref().ok().map(Arc::clone);
-            let at = path.clone();
-            let read =
-                netns::inside_at(netns, at, move || read_here(netns, room, tables.as_deref()));
+            let (at, tables) = (path.clone(), Arc::clone(&self.tables));
+            let read = netns::inside_at(netns, at, move || read_here(netns, room, &tables));
             match read {
                 Ok(mut read) => {
                     room -= read.namespace.sockets.len();
@@ -153,14 +186,14 @@ impl Surveyor {
 
     /// Gives each namespace what the kernel's tables say of it.
     fn distribute(&self, survey: &mut Survey) {
-        let held = match &self.tables {
-            Ok(tables) => Ok(tables.lock().unwrap_or_else(PoisonError::into_inner).take()),
-            Err(why) => Err(why),
-        };
-        match held {
+        match self.tables.get().map(|mut tables| tables.take()) {
             Ok(held) => {
                 if held.incomplete {
-                    survey.unseen.push("some ports held by bind(): a bucket of the kernel's table was too full to be read".to_owned());
+                    survey.unseen.push(
+                        "some ports held by bind(), or entries without timestamps: a bucket of the \
+                         kernel's tables was too full to be read"
+                            .to_owned(),
+                    );
                 }
                 for namespace in &mut survey.namespaces {
                     namespace.ports = BoundPorts::of(namespace.netns, &held);
@@ -177,27 +210,49 @@ impl Surveyor {
             }
         }
     }
+}
 
-    fn files(&self, survey: &mut Survey) {
-        let look =
-            if self.scope.pids.is_empty() { Look::All } else { Look::Pids(&self.scope.pids) };
-        match Owners::find(look) {
-            Ok(owners) => survey.owners = owners,
-            Err(error) => survey.unseen.push(format!("open files: {error:#}")),
+/// Open files.
+struct Files {
+    owners: Owners,
+    host: Option<(u64, u64)>,
+    nr_open: Option<u64>,
+    unseen: Vec<String>,
+}
+
+impl Files {
+    fn read(scope: &Scope) -> Self {
+        let mut unseen = Vec::new();
+        let look = if scope.pids.is_empty() { Look::All } else { Look::Pids(&scope.pids) };
+        let mut owners = Owners::find(look).unwrap_or_else(|error| {
+            unseen.push(format!("open files: {error:#}"));
+            Owners::default()
+        });
+        if let (Which::Only(wanted), true) = (&scope.namespaces, scope.pids.is_empty()) {
+            let inside = |pid| netns::of_process(pid).is_some_and(|netns| wanted.contains(&netns));
+            owners.files.retain(|files| inside(files.process.pid));
         }
-        if survey.owners.denied > 0 {
-            survey.unseen.push(format!(
-                "open files of {} processes, and the sockets they own: they are hidden from this user (as root, or \
-                 with CAP_SYS_PTRACE, they can be seen)",
-                survey.owners.denied
+        if owners.denied > 0 {
+            unseen.push(format!(
+                "open files, and the sockets they are of, of processes that are hidden from this user (needs \
+                 CAP_SYS_PTRACE): {}",
+                owners.denied
             ));
         }
-        survey.host_files = settings::read("fs/file-nr").ok().and_then(|text| {
+        let host = settings::read("fs/file-nr").ok().and_then(|text| {
             let mut words = text.split_whitespace();
             let open = words.next()?.parse().ok()?;
             Some((open, words.nth(1)?.parse().ok()?))
         });
-        survey.nr_open = settings::read("fs/nr_open").ok().and_then(|text| settings::number(&text));
+        let nr_open = settings::read("fs/nr_open").ok().and_then(|text| settings::number(&text));
+        Self { owners, host, nr_open, unseen }
+    }
+
+    fn put_into(self, survey: &mut Survey) {
+        survey.owners = self.owners;
+        survey.host_files = self.host;
+        survey.nr_open = self.nr_open;
+        survey.unseen.extend(self.unseen);
     }
 }
 
@@ -250,7 +305,7 @@ struct Read {
     unseen: Vec<String>,
 }
 
-fn read_here(netns: u32, room: usize, tables: Option<&Mutex<Tables>>) -> Result<Read> {
+fn read_here(netns: u32, room: usize, tables: &Loading) -> Result<Read> {
     let mut unseen = Vec::new();
     let (mut sockets, mut beyond) = (Vec::new(), 0_usize);
     let mut add = |socket| {
@@ -277,15 +332,14 @@ fn read_here(netns: u32, room: usize, tables: Option<&Mutex<Tables>>) -> Result<
     if beyond > 0 {
         unseen.push(format!("{beyond} sockets beyond the first {MAX_SOCKETS}"));
     }
-    if let Some(tables) = tables {
-        let read = tables.lock().unwrap_or_else(PoisonError::into_inner).read();
-        if let Err(error) = read {
-            unseen.push(format!("ports held by bind(): {error:#}"));
+    match tables.get().map(|mut tables| tables.read()) {
+        Ok(Err(error)) => unseen.push(format!("ports held by bind(): {error:#}")),
+        Err(_) if before((6, 8)) => {
+            unseen.push(
+                "sockets that are bound and no more: Linux 6.8 lists them to everybody".to_owned(),
+            );
         }
-    } else if before((6, 8)) {
-        unseen.push(
-            "sockets that are bound and no more: Linux 6.8 lists them to everybody".to_owned(),
-        );
+        Ok(Ok(())) | Err(_) => {}
     }
     let conntrack = Conntrack::read_here()?;
     let mut fillers = Vec::new();

@@ -50,7 +50,7 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     forecast: Option<ForecastRow<'a>>,
     evidence: &'a str,
-    remedy: &'a str,
+    remedy: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     notes: &'a [String],
 }
@@ -186,7 +186,7 @@ fn row(Judged { ceiling, status }: &Judged) -> Row<'_> {
             .as_ref()
             .map(|Forecast { seconds, basis }| ForecastRow { seconds: *seconds, basis }),
         evidence: &ceiling.evidence,
-        remedy: &ceiling.remedy,
+        remedy: ceiling.remedy.join("; or "),
         notes: &ceiling.notes,
     }
 }

@@ -16,12 +16,13 @@ const SHOWN_WHO: usize = 5;
 
 /// Prints it; `colour`: paint.
 pub fn print(report: &Report, colour: bool, out: &mut Vec<u8>) {
-    let paint = Paint(colour);
-    findings(&report.now, "socklife", paint, out);
+    let page = Page { paint: Paint(colour), own_netns: report.own_netns };
+    let paint = page.paint;
+    page.findings(&report.now, "socklife", out);
     if let Some((what_if, found)) = &report.what_if {
         paint.line("", "", out);
         paint.line(BOLD, &format!("what if {what_if}"), out);
-        findings(found, "it would be", paint, out);
+        page.findings(found, "it would be", out);
     }
     if !report.unseen.is_empty() {
         paint.line("", "", out);
@@ -32,41 +33,145 @@ pub fn print(report: &Report, colour: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn findings(findings: &Findings, title: &str, paint: Paint, out: &mut Vec<u8>) {
-    let count = |status| findings.list.iter().filter(|judged| judged.status == status).count();
-    // Monitoring systems show the first line.
-    let summary = format!(
-        "{title} {}: {} critical, {} warning, {} ok{}",
-        findings.status.name(),
-        count(Status::Critical),
-        count(Status::Warning),
-        count(Status::Ok),
-        worst(findings).map_or_else(String::new, |worst| format!("; {}", headline(worst))),
-    );
-    paint.line(style(findings.status), &summary, out);
-    for status in [Status::Critical, Status::Warning] {
-        for kind in Kind::ALL {
-            let these = findings
-                .list
-                .iter()
-                .filter(|judged| judged.status == status && judged.ceiling.subject.kind() == kind);
-            let (mut shown, mut more) = (0, 0);
-            for judged in these {
-                if shown == SHOWN {
-                    more += 1;
-                    continue;
+/// How a page is printed.
+struct Page {
+    paint: Paint,
+    own_netns: Option<u32>,
+}
+
+impl Page {
+    fn findings(&self, findings: &Findings, title: &str, out: &mut Vec<u8>) {
+        let paint = self.paint;
+        let count = |status| findings.list.iter().filter(|judged| judged.status == status).count();
+        // Monitoring systems show the first line.
+        let summary = format!(
+            "{title} {}: {} critical, {} warning, {} ok{}",
+            findings.status.name(),
+            count(Status::Critical),
+            count(Status::Warning),
+            count(Status::Ok),
+            worst(findings).map_or_else(String::new, |worst| format!("; {}", self.headline(worst))),
+        );
+        paint.line(style(findings.status), &summary, out);
+        for status in [Status::Critical, Status::Warning] {
+            for kind in Kind::ALL {
+                let these = findings.list.iter().filter(|judged| {
+                    judged.status == status && judged.ceiling.subject.kind() == kind
+                });
+                let (mut shown, mut more) = (0, 0);
+                for judged in these {
+                    if shown == SHOWN {
+                        more += 1;
+                        continue;
+                    }
+                    shown += 1;
+                    self.finding(judged, out);
                 }
-                shown += 1;
-                finding(judged, paint, out);
+                if more > 0 {
+                    let line = format!(
+                        "  and {more} more {} like these (--format json has all)",
+                        kind.name()
+                    );
+                    paint.line("", &line, out);
+                }
             }
-            if more > 0 {
-                let line =
-                    format!("  and {more} more {} like these (--format json has all)", kind.name());
-                paint.line("", &line, out);
+        }
+        self.well(findings, out);
+    }
+
+    /// `10.0.0.1 to 10.0.0.2:80 28,232 of 28,232 (100 %)`
+    fn headline(&self, ceiling: &Ceiling) -> String {
+        let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
+        format!(
+            "{} {}: {} of {} ({percent} %)",
+            ceiling.subject.kind().name(),
+            self.subject(ceiling),
+            thousands(ceiling.used),
+            thousands(ceiling.limit),
+        )
+    }
+
+    fn finding(&self, Judged { ceiling, status }: &Judged, out: &mut Vec<u8>) {
+        let paint = self.paint;
+        paint.line("", "", out);
+        let title = format!(
+            "{:<8}  {}, {} left",
+            status.name(),
+            self.headline(ceiling),
+            thousands(ceiling.headroom())
+        );
+        paint.line(style(*status), &title, out);
+        let mut row = |name: &str, text: &str| {
+            // Writing into memory can't fail.
+            let _ = writeln!(out, "  {name:<9} {text}");
+        };
+        for failed in &ceiling.failures {
+            row("failed", &failure(failed));
+        }
+        if !ceiling.who.is_empty() {
+            let named = ceiling.who.iter().take(SHOWN_WHO).map(|user| who(ceiling, user));
+            row("used by", &named.collect::<Vec<_>>().join(", "));
+        }
+        if let Some(traffic) = &ceiling.traffic {
+            row("sockets", &states(traffic));
+            let rates = rates(traffic);
+            if !rates.is_empty() {
+                row("rates", &rates);
+            }
+        }
+        if let Some(entered) = ceiling.entered_per_s {
+            row("rates", &format!("{} entries made a second", rate(entered)));
+        }
+        if let Some(forecast) = &ceiling.forecast {
+            row("full in", &format!("{} ({})", time_left(forecast.seconds), forecast.basis));
+        }
+        for note in &ceiling.notes {
+            row("note", note);
+        }
+        for (index, way) in ceiling.remedy.iter().enumerate() {
+            row(if index == 0 { "remedy" } else { "      or" }, way);
+        }
+        row("read from", &ceiling.evidence);
+    }
+
+    /// With its network namespace, where that isn't our own.
+    fn subject(&self, ceiling: &Ceiling) -> String {
+        match ceiling.subject.netns().filter(|netns| Some(*netns) != self.own_netns) {
+            Some(netns) => format!("{} [netns {netns}]", ceiling.subject),
+            None => ceiling.subject.to_string(),
+        }
+    }
+
+    /// What needs no attention: a line for each kind, with its fullest.
+    fn well(&self, findings: &Findings, out: &mut Vec<u8>) {
+        let paint = self.paint;
+        let mut lines = Vec::new();
+        for kind in Kind::ALL {
+            let these = findings.list.iter().filter(|judged| {
+                judged.status == Status::Ok && judged.ceiling.subject.kind() == kind
+            });
+            let these: Vec<_> = these.collect();
+            let fullest = these.iter().find(|judged| !judged.ceiling.idle).or(these.first());
+            if let Some(Judged { ceiling, .. }) = fullest {
+                let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
+                lines.push(format!(
+                    "  {:<16} {:>5}  fullest: {}, {} of {} ({percent} %)",
+                    kind.name(),
+                    these.len(),
+                    self.subject(ceiling),
+                    thousands(ceiling.used),
+                    thousands(ceiling.limit),
+                ));
+            }
+        }
+        if !lines.is_empty() {
+            paint.line("", "", out);
+            paint.line(BOLD, "ok", out);
+            for line in &lines {
+                paint.line("", line, out);
             }
         }
     }
-    well(findings, paint, out);
 }
 
 fn style(status: Status) -> &'static str {
@@ -84,60 +189,6 @@ fn worst(findings: &Findings) -> Option<&Ceiling> {
         rank(a).cmp(&rank(b)).then(a.ceiling.ratio().total_cmp(&b.ceiling.ratio()))
     });
     worst.map(|judged| &judged.ceiling)
-}
-
-/// `10.0.0.1 to 10.0.0.2:80 28,232 of 28,232 (100 %)`
-fn headline(ceiling: &Ceiling) -> String {
-    let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
-    let netns = ceiling.subject.netns().map(|netns| format!(" [netns {netns}]"));
-    format!(
-        "{} {}{}: {} of {} ({percent} %)",
-        ceiling.subject.kind().name(),
-        ceiling.subject,
-        netns.unwrap_or_default(),
-        thousands(ceiling.used),
-        thousands(ceiling.limit),
-    )
-}
-
-fn finding(Judged { ceiling, status }: &Judged, paint: Paint, out: &mut Vec<u8>) {
-    paint.line("", "", out);
-    let title = format!(
-        "{:<8}  {}, {} left",
-        status.name(),
-        headline(ceiling),
-        thousands(ceiling.headroom())
-    );
-    paint.line(style(*status), &title, out);
-    let mut row = |name: &str, text: &str| {
-        // Writing into memory can't fail.
-        let _ = writeln!(out, "  {name:<9} {text}");
-    };
-    for failed in &ceiling.failures {
-        row("failed", &failure(failed));
-    }
-    if !ceiling.who.is_empty() {
-        let named = ceiling.who.iter().take(SHOWN_WHO).map(|user| who(ceiling, user));
-        row("used by", &named.collect::<Vec<_>>().join(", "));
-    }
-    if let Some(traffic) = &ceiling.traffic {
-        row("sockets", &states(traffic));
-        let rates = rates(traffic);
-        if !rates.is_empty() {
-            row("rates", &rates);
-        }
-    }
-    if let Some(entered) = ceiling.entered_per_s {
-        row("rates", &format!("{} entries made a second", rate(entered)));
-    }
-    if let Some(forecast) = &ceiling.forecast {
-        row("full in", &format!("{} ({})", time_left(forecast.seconds), forecast.basis));
-    }
-    for note in &ceiling.notes {
-        row("note", note);
-    }
-    row("remedy", &ceiling.remedy);
-    row("read from", &ceiling.evidence);
 }
 
 fn failure(failed: &Failed) -> String {
@@ -198,35 +249,4 @@ fn rates(traffic: &Traffic) -> String {
         ));
     }
     rates.join("; ")
-}
-
-/// What needs no attention: a line for each kind, with its fullest.
-fn well(findings: &Findings, paint: Paint, out: &mut Vec<u8>) {
-    let mut lines = Vec::new();
-    for kind in Kind::ALL {
-        let these = findings
-            .list
-            .iter()
-            .filter(|judged| judged.status == Status::Ok && judged.ceiling.subject.kind() == kind);
-        let these: Vec<_> = these.collect();
-        let fullest = these.iter().find(|judged| !judged.ceiling.idle).or(these.first());
-        if let Some(Judged { ceiling, .. }) = fullest {
-            let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
-            lines.push(format!(
-                "  {:<16} {:>5}  fullest: {}, {} of {} ({percent} %)",
-                kind.name(),
-                these.len(),
-                ceiling.subject,
-                thousands(ceiling.used),
-                thousands(ceiling.limit),
-            ));
-        }
-    }
-    if !lines.is_empty() {
-        paint.line("", "", out);
-        paint.line(BOLD, "ok", out);
-        for line in &lines {
-            paint.line("", line, out);
-        }
-    }
 }

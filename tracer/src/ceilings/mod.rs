@@ -304,18 +304,20 @@ impl Ceiling {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     pub fn ratio(&self) -> f64 {
-        if self.limit == 0 { 1.0 } else { self.used as f64 / self.limit as f64 }
+        if self.room() == 0 { 1.0 } else { self.used as f64 / self.limit.max(1) as f64 }
     }
 
     /// How many more there is room for.
     #[must_use]
     pub fn headroom(&self) -> u64 {
-        let room = match self.subject.kind() {
-            // It holds one more than its backlog (sk_acceptq_is_full in include/net/sock.h).
-            Kind::AcceptQueue => self.limit + 1,
-            _ => self.limit,
-        };
-        room.saturating_sub(self.used)
+        self.room().saturating_sub(self.used)
+    }
+
+    /// How many there is room for: a queue holds one more than its backlog (`sk_acceptq_is_full` in
+    /// `include/net/sock.h`).
+    fn room(&self) -> u64 {
+        let queue = matches!(self.subject.kind(), Kind::AcceptQueue);
+        self.limit.saturating_add(u64::from(queue))
     }
 
     /// Whether it failed since the check began.

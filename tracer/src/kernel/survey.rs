@@ -161,7 +161,7 @@ impl Surveyor {
     pub fn look(&self, which: &Which) -> Survey {
         let mut survey = Survey { at_ns: boot_time_ns(), ..Survey::default() };
         let namespaces = find(which, &mut survey.unseen);
-        let mut room = MAX_SOCKETS;
+        let (mut room, mut closed) = (MAX_SOCKETS, 0);
         for (netns, path) in namespaces {
             let (at, tables) = (path.clone(), Arc::clone(&self.tables));
             let read = netns::inside_at(netns, at, move || read_here(netns, room, &tables));
@@ -174,10 +174,16 @@ impl Surveyor {
                     survey.unseen.extend(read.unseen.into_iter().map(named));
                     survey.namespaces.push(read.namespace);
                 }
-                Err(error) => survey.unseen.push(format!(
-                    "network namespace {netns} can't be looked at: {error:#} (as root it can)"
-                )),
+                Err(error) if not_permitted(&error) => closed += 1,
+                Err(error) => survey
+                    .unseen
+                    .push(format!("network namespace {netns} can't be looked at: {error:#}")),
             }
+        }
+        if closed > 0 {
+            survey.unseen.push(format!(
+                "network namespaces that this user may not enter (needs CAP_SYS_ADMIN): {closed}"
+            ));
         }
         survey.namespaces.sort_by_key(|namespace| namespace.netns);
         self.distribute(&mut survey);
@@ -196,7 +202,11 @@ impl Surveyor {
                     );
                 }
                 for namespace in &mut survey.namespaces {
-                    namespace.ports = BoundPorts::of(namespace.netns, &held);
+                    if namespace.ports.inferred {
+                        namespace.ports = BoundPorts::concluded(&namespace.sockets);
+                    } else {
+                        namespace.ports = BoundPorts::of(namespace.netns, &held);
+                    }
                 }
             }
             Err(why) => {
@@ -254,6 +264,10 @@ impl Files {
         survey.nr_open = self.nr_open;
         survey.unseen.extend(self.unseen);
     }
+}
+
+fn not_permitted(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref() == Some(&rustix::io::Errno::PERM)
 }
 
 fn find(which: &Which, unseen: &mut Vec<String>) -> Vec<(u32, PathBuf)> {
@@ -332,7 +346,9 @@ fn read_here(netns: u32, room: usize, tables: &Loading) -> Result<Read> {
     if beyond > 0 {
         unseen.push(format!("{beyond} sockets beyond the first {MAX_SOCKETS}"));
     }
-    match tables.get().map(|mut tables| tables.read()) {
+    let read = tables.get().map(|mut tables| tables.read());
+    let inferred = !matches!(read, Ok(Ok(())));
+    match read {
         Ok(Err(error)) => unseen.push(format!("ports held by bind(): {error:#}")),
         Err(_) if before((6, 8)) => {
             unseen.push(
@@ -363,7 +379,7 @@ fn read_here(netns: u32, room: usize, tables: &Loading) -> Result<Read> {
         fillers,
         drops: sock_diag::drops().unwrap_or_default(),
         sockets,
-        ports: BoundPorts::default(),
+        ports: BoundPorts { inferred, ..BoundPorts::default() },
     };
     Ok(Read { namespace, unseen })
 }

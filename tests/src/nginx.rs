@@ -15,8 +15,21 @@ use crate::{net::Namespace, process::Process, wait_for};
 /// A running Nginx with two workers.
 #[derive(Debug)]
 pub struct Nginx {
-    process: Process,
+    master: Master,
     directory: TempDir,
+}
+
+/// Its master process: asked to end when dropped, since workers outlive one that is killed.
+#[derive(Debug)]
+struct Master(Process);
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        if matches!(self.0.ended(), Ok(false)) && self.0.signal(Signal::SIGTERM).is_ok() {
+            // It is killed next.
+            let _ = wait_for("the end of Nginx", || Ok(self.0.ended()?.then_some(())));
+        }
+    }
 }
 
 /// What its logs say.
@@ -70,17 +83,17 @@ impl Nginx {
         fs::write(&file, configuration)?;
         let mut command = namespace.command("/usr/sbin/nginx");
         command.arg("-e").arg(directory.path().join("start.log")).arg("-c").arg(&file);
-        let mut process = Process::start(&mut command)?;
+        let mut master = Master(Process::start(&mut command)?);
         let pid = directory.path().join("pid");
         let started = wait_for("Nginx to start", || {
             let written = fs::read_to_string(&pid).is_ok_and(|text| !text.trim().is_empty());
-            Ok(if written { Some(true) } else { process.ended()?.then_some(false) })
+            Ok(if written { Some(true) } else { master.0.ended()?.then_some(false) })
         })?;
         if !started {
-            let end = process.finish()?;
+            let end = master.0.end()?;
             anyhow::bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
         }
-        Ok(Self { process, directory })
+        Ok(Self { master, directory })
     }
 
     fn log(&self, name: &str) -> PathBuf {
@@ -92,10 +105,10 @@ impl Nginx {
     /// # Errors
     /// It doesn't stop, or a log can't be read.
     pub fn stop(self) -> Result<Logs> {
-        self.process.signal(Signal::SIGTERM)?;
+        self.master.0.signal(Signal::SIGTERM)?;
         let (error, access) = (self.log("error.log"), self.log("access.log"));
-        let Self { process, directory } = self;
-        process.finish()?;
+        let Self { mut master, directory } = self;
+        master.0.end()?;
         let mut logs = Logs::default();
         for line in read(&error)?.lines() {
             if let Some(errno) = errno(line) {

@@ -14,8 +14,10 @@
 //! - [`decode`]: bytes to [`event`]s. [`reason`]: why a connection failed.
 //! - [`table`]: the fold; no clock, no I/O. Its parts: [`failures`], and [`ends`], how connections end.
 //! - [`existing`]: sockets that existed before, and who owns them.
-//! - [`sampler`]: measures ports while connects fail. [`ceilings`]: what it measures.
-//! - [`sink`]: text and JSON. [`run`]: the one loop. [`cli`]: the command line.
+//! - [`ceilings`]: usage, limit, failures, who, forecast and remedy of each ceiling, concluded from a
+//!   [`kernel::survey`] of the host. [`check`]: takes surveys and judges. [`sampler`]: measures ports while
+//!   connects fail. [`ports`]: sets of ports.
+//! - [`sink`]: text and JSON. [`human`]: numbers for people. [`run`]: the one loop. [`cli`]: the command line.
 
 #![deny(unsafe_code)]
 

@@ -25,17 +25,21 @@ pub fn assess(namespace: &Namespace, owners: &Owners) -> Vec<Ceiling> {
             cookie,
         };
         let mut ceiling = Ceiling::new(subject, socket.recv_queue.into(), backlog.into());
-        // The counters of the namespace are for all of its listeners; this one is its own.
         let drops = u64::from(namespace.drops.get(&cookie).copied().unwrap_or(0));
+        // The latter are those of all listeners of the namespace.
         let counters = [
             ("sk_drops", drops),
-            ("ListenOverflows", if drops > 0 { namespace.counters.listen_overflows } else { 0 }),
-            ("ListenDrops", if drops > 0 { namespace.counters.listen_drops } else { 0 }),
+            ("ListenOverflows", namespace.counters.listen_overflows),
+            ("ListenDrops", namespace.counters.listen_drops),
         ];
-        for (error, count) in counters.into_iter().filter(|&(_, count)| count > 0) {
-            let since = Since::Boot;
-            ceiling.failures.push(Failed { error, count, per_s: None, since, who: Vec::new() });
-        }
+        let since = Since::Boot;
+        ceiling.failures.extend(counters.map(|(error, count)| Failed {
+            error,
+            count,
+            per_s: None,
+            since,
+            who: Vec::new(),
+        }));
         match owners.of(socket.inode) {
             Some(Holder::One(process)) => {
                 ceiling.who.push(User::Process(process.pid, process.comm, 1));

@@ -16,7 +16,7 @@ pub fn assess(namespace: &Namespace) -> Option<Ceiling> {
             ("early_drop", refused.early_drop),
             ("insert_failed", refused.insert_failed),
         ];
-        for (error, count) in counts.into_iter().filter(|&(_, count)| count > 0) {
+        for (error, count) in counts {
             let since = Since::Boot;
             ceiling.failures.push(Failed { error, count, per_s: None, since, who: Vec::new() });
         }

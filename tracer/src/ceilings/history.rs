@@ -13,6 +13,9 @@ use crate::ends::{Ended, Ends, Peer};
 /// Most subjects whose usage is remembered.
 const MAX_SUBJECTS: usize = 65_536;
 
+/// What a listener dropped itself.
+const OWN_DROPS: &str = "sk_drops";
+
 /// The history of a check.
 #[derive(Debug, Default)]
 pub struct History {
@@ -90,25 +93,32 @@ impl History {
     fn count(&self, ceiling: &mut Ceiling) {
         if let Some(interval_s) = self.interval_s() {
             let mut new = Vec::new();
+            let listener = matches!(ceiling.subject, Subject::Listener { .. });
             for failed in ceiling.failures.iter().filter(|failed| failed.since == Since::Boot) {
                 let key = (ceiling.subject.clone(), failed.error);
-                let count =
-                    failed.count - self.counters.get(&key).copied().unwrap_or(0).min(failed.count);
+                // What is new began at zero; its namespace's counters did not.
+                let unknown = if listener && failed.error != OWN_DROPS { failed.count } else { 0 };
+                let first = self.counters.get(&key).copied().unwrap_or(unknown);
+                let count = failed.count.saturating_sub(first);
                 let per_s = Some(per_s(count, interval_s));
                 new.push(Failed { count, per_s, since: Since::Interval, ..failed.clone() });
             }
-            // A namespace's counters are for all of its listeners.
-            let own = |failed: &Failed| failed.error == "sk_drops" && failed.count == 0;
-            if !(matches!(ceiling.subject, Subject::Listener { .. }) && new.iter().any(own)) {
-                ceiling.failures.splice(0..0, new);
-            }
+            ceiling.failures.splice(0..0, new);
         }
-        let dropped = |failed: &Failed| failed.error == "sk_drops" && failed.count > 0;
+        // The counters of its namespace are for all listeners: they speak of one that dropped something.
+        let dropped = |since| {
+            let own = |failed: &Failed| (failed.error, failed.since) == (OWN_DROPS, since);
+            ceiling.failures.iter().any(|failed| own(failed) && failed.count > 0)
+        };
         let listener = matches!(ceiling.subject, Subject::Listener { .. });
-        if listener && !ceiling.failures.iter().any(dropped) {
-            ceiling.failures.clear();
-        }
-        ceiling.failures.retain(|failed| failed.count > 0);
+        let (lately, ever) = (dropped(Since::Interval), dropped(Since::Boot));
+        ceiling.failures.retain(|failed| {
+            let spoken_of = match failed.since {
+                Since::Interval => lately,
+                Since::Boot => ever,
+            };
+            failed.count > 0 && (!listener || spoken_of)
+        });
     }
 
     /// Adds failures that were counted as they happened.

@@ -15,6 +15,9 @@ pub mod thresholds;
 pub mod time_wait;
 pub mod what_if;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
@@ -320,10 +323,12 @@ impl Ceiling {
         self.limit.saturating_add(u64::from(queue))
     }
 
-    /// Whether it failed since the check began.
+    /// Whether it failed since the check began. Entries that could not be put into a conntrack table may
+    /// have found an equal one there: nothing is lost then.
     #[must_use]
     pub fn fails_now(&self) -> bool {
-        self.failures.iter().any(|failed| failed.since == Since::Interval && failed.count > 0)
+        let now = |failed: &Failed| failed.since == Since::Interval && failed.count > 0;
+        self.failures.iter().any(|failed| now(failed) && failed.error != "insert_failed")
     }
 }
 

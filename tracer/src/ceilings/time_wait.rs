@@ -12,15 +12,13 @@ pub fn assess(namespace: &Namespace) -> Ceiling {
     let mut ceiling = Ceiling::new(subject, counters.time_wait, namespace.settings.max_tw_buckets);
     let ages_s = namespace.sockets.iter().filter_map(ephemeral_ports::age_s).collect();
     ceiling.passing = Passing { ages_s, hold_s: ephemeral_ports::TIME_WAIT_S };
-    if counters.time_wait_overflow > 0 {
-        ceiling.failures.push(Failed {
-            error: "TCPTimeWaitOverflow",
-            count: counters.time_wait_overflow,
-            per_s: None,
-            since: Since::Boot,
-            who: Vec::new(),
-        });
-    }
+    ceiling.failures.push(Failed {
+        error: "TCPTimeWaitOverflow",
+        count: counters.time_wait_overflow,
+        per_s: None,
+        since: Since::Boot,
+        who: Vec::new(),
+    });
     ceiling.evidence =
         "tw in /proc/net/sockstat, net.ipv4.tcp_max_tw_buckets, TCPTimeWaitOverflow in /proc/net/netstat".into();
     ceiling.remedy = remedy::time_wait(namespace);

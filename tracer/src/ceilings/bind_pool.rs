@@ -70,7 +70,11 @@ impl Pools {
 
 /// The pools of a namespace: of addresses that have sockets, or failed.
 #[must_use]
-pub fn assess(namespace: &Namespace, failing: &[Whose]) -> Vec<Ceiling> {
+pub(super) fn assess(
+    namespace: &Namespace,
+    failing: &[Whose],
+    wider: Option<&remedy::Wider>,
+) -> Vec<Ceiling> {
     let pools = Pools::of(namespace);
     let mut addresses: HashSet<IpAddr> = pools.taken.keys().copied().collect();
     if !addresses.is_empty() {
@@ -85,6 +89,7 @@ pub fn assess(namespace: &Namespace, failing: &[Whose]) -> Vec<Ceiling> {
         let (used, limit) = (pools.taken(src).len(), pools.pool.len());
         let mut ceiling = Ceiling::new(subject, used.into(), limit.into());
         complete(&mut ceiling, namespace, &pools);
+        ceiling.remedy = remedy::bind_pool(wider);
         ceiling
     });
     found.collect()
@@ -103,7 +108,6 @@ fn complete(ceiling: &mut Ceiling, namespace: &Namespace, pools: &Pools) {
         namespace.settings.reserved.len_within(range)
     )
     .into();
-    ceiling.remedy = remedy::bind_pool(namespace);
     if range.len() % 2 == 1 && range.len() > 3 {
         ceiling
             .notes

@@ -206,10 +206,12 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<
         groups.entry(group).or_default().sockets.extend(others);
     }
     let whole = &namespace.settings.port_range;
+    let wider = remedy::Wider::of(namespace);
+    let place = Place { namespace, owners, reuse, wider: wider.as_ref() };
+    let pool = Pool::new(&place, usable, whole.clone(), false);
     let mut found = Vec::with_capacity(groups.len());
     for (group, members) in &groups {
-        let pool = Pool { usable: &usable, range: whole, own: false };
-        found.push(pool.assess(namespace, *group, members, &reuse, owners));
+        found.push(pool.assess(*group, members));
         let mut ranges: Vec<_> = members
             .sockets
             .iter()
@@ -223,11 +225,10 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<
             let mut usable = PortSet::from(range.clone());
             usable.subtract(&namespace.settings.reserved);
             usable.subtract(&namespace.ports.bound);
-            let pool = Pool { usable: &usable, range: &range, own: true };
-            found.push(pool.assess(namespace, *group, members, &reuse, owners));
+            found.push(Pool::new(&place, usable, range, true).assess(*group, members));
         }
     }
-    found.extend(bind_pool::assess(namespace, failing));
+    found.extend(bind_pool::assess(namespace, failing, wider.as_ref()));
     found
 }
 
@@ -238,25 +239,43 @@ fn own_range(own: &RangeInclusive<u16>, whole: &RangeInclusive<u16>) -> RangeInc
     end(own.start(), whole.start())..=end(own.end(), whole.end())
 }
 
-/// Ports to choose from.
-struct Pool<'a> {
-    usable: &'a PortSet,
-    range: &'a RangeInclusive<u16>,
-    /// The sockets' own range.
-    own: bool,
+/// What is common to the groups of a namespace.
+struct Place<'a> {
+    namespace: &'a Namespace,
+    owners: &'a Owners,
+    reuse: Reuse<'a>,
+    wider: Option<&'a remedy::Wider>,
 }
 
-impl Pool<'_> {
-    fn assess(
-        &self,
-        namespace: &Namespace,
-        group: Group,
-        members: &Members<'_>,
-        reuse: &Reuse<'_>,
-        owners: &Owners,
-    ) -> Ceiling {
+/// Ports to choose from.
+struct Pool<'a> {
+    place: &'a Place<'a>,
+    usable: PortSet,
+    range: RangeInclusive<u16>,
+    /// The sockets' own range.
+    own: bool,
+    evidence: String,
+}
+
+impl<'a> Pool<'a> {
+    fn new(place: &'a Place<'a>, usable: PortSet, range: RangeInclusive<u16>, own: bool) -> Self {
+        let namespace = place.namespace;
+        let (first, last) = (range.start(), range.end());
+        let of = |set: &PortSet| set.len_within(&range);
+        let source = if own { "IP_LOCAL_PORT_RANGE" } else { "net.ipv4.ip_local_port_range" };
+        let (reserved, bound) = (of(&namespace.settings.reserved), of(&namespace.ports.bound));
+        let by = if namespace.ports.inferred { "sock_diag" } else { "the kernel's bind table" };
+        let evidence = format!(
+            "{source} {first}-{last}, {reserved} reserved (ip_local_reserved_ports), {bound} held by bind() ({by}); \
+             sockets from sock_diag"
+        );
+        Self { place, usable, range, own, evidence }
+    }
+
+    fn assess(&self, group: Group, members: &Members<'_>) -> Ceiling {
+        let Place { namespace, owners, reuse, wider } = self.place;
         let limit = u64::from(self.usable.len());
-        let count = members.count(namespace, reuse, self.usable);
+        let count = members.count(namespace, reuse, &self.usable);
         let range = self.own.then_some((*self.range.start(), *self.range.end()));
         let subject = group.subject(namespace.netns, range);
         let mut ceiling = Ceiling::new(subject, count.held.len() as u64, limit);
@@ -274,8 +293,9 @@ impl Pool<'_> {
         });
         ceiling.passing = Passing { ages_s: count.ages_s, hold_s };
         ceiling.who = who(&members.sockets, owners);
-        ceiling.evidence = self.evidence(namespace).into();
-        ceiling.remedy = remedy::ports(namespace, group.src, group.dst, delay_s.is_some(), limit);
+        ceiling.evidence = self.evidence.clone().into();
+        let ends = (group.src, group.dst);
+        ceiling.remedy = remedy::ports(namespace, *wider, ends, delay_s.is_some(), limit);
         if self.range.len() % 2 == 1 && self.range.len() > 3 && (!self.own || before((6, 12))) {
             ceiling
                 .notes
@@ -295,18 +315,6 @@ impl Pool<'_> {
             );
         }
         ceiling
-    }
-
-    fn evidence(&self, namespace: &Namespace) -> String {
-        let (first, last) = (self.range.start(), self.range.end());
-        let of = |set: &PortSet| set.len_within(self.range);
-        let source = if self.own { "IP_LOCAL_PORT_RANGE" } else { "net.ipv4.ip_local_port_range" };
-        let (reserved, bound) = (of(&namespace.settings.reserved), of(&namespace.ports.bound));
-        let by = if namespace.ports.inferred { "sock_diag" } else { "the kernel's bind table" };
-        format!(
-            "{source} {first}-{last}, {reserved} reserved (ip_local_reserved_ports), {bound} held by bind() ({by}); \
-             sockets from sock_diag"
-        )
     }
 }
 

@@ -26,48 +26,58 @@ fn sysctl(namespace: &Namespace, name: &str, value: &str) -> String {
     format!("{}sysctl -w {name}={quoted}", inside.unwrap_or_default())
 }
 
-/// A port range as wide as this namespace allows, as commands; how many ports it has. `None`: it is that
-/// wide.
-fn wider(namespace: &Namespace) -> Option<(String, u64)> {
-    let settings = &namespace.settings;
-    let first = FIRST.max(settings.unprivileged_start);
-    let range = first..=u16::MAX;
-    if settings.port_range.len() >= range.len() {
-        return None;
+/// A port range as wide as a namespace allows.
+pub(super) struct Wider {
+    /// How to get it.
+    commands: String,
+    /// How many ports it has.
+    usable: u64,
+}
+
+impl Wider {
+    /// `None`: it is that wide.
+    pub(super) fn of(namespace: &Namespace) -> Option<Self> {
+        let settings = &namespace.settings;
+        let first = FIRST.max(settings.unprivileged_start);
+        let range = first..=u16::MAX;
+        if settings.port_range.len() >= range.len() {
+            return None;
+        }
+        // What listens there must find its port free when it is started anew.
+        let mut reserved = settings.reserved.clone();
+        let listeners = namespace.sockets.iter().filter(|socket| socket.state == State::LISTEN);
+        let listeners: PortSet =
+            listeners.map(|socket| socket.sport).filter(|p| range.contains(p)).collect();
+        let more = listeners.iter().any(|port| !reserved.contains(port));
+        reserved.add(&listeners);
+        let mut usable = PortSet::from(range);
+        usable.subtract(&reserved);
+        usable.subtract(&namespace.ports.bound);
+        let range = sysctl(namespace, "net.ipv4.ip_local_port_range", &format!("{first} 65535"));
+        let reserve = more.then(|| {
+            format!(
+                "{} && ",
+                sysctl(namespace, "net.ipv4.ip_local_reserved_ports", &reserved.to_string())
+            )
+        });
+        let commands = format!("{}{range}", reserve.unwrap_or_default());
+        Some(Self { commands, usable: usable.len().into() })
     }
-    // What listens there must find its port free when it is started anew.
-    let mut reserved = settings.reserved.clone();
-    let listeners = namespace.sockets.iter().filter(|socket| socket.state == State::LISTEN);
-    let listeners: PortSet =
-        listeners.map(|socket| socket.sport).filter(|p| range.contains(p)).collect();
-    let more = listeners.iter().any(|port| !reserved.contains(port));
-    reserved.add(&listeners);
-    let mut usable = PortSet::from(range);
-    usable.subtract(&reserved);
-    usable.subtract(&namespace.ports.bound);
-    let range = sysctl(namespace, "net.ipv4.ip_local_port_range", &format!("{first} 65535"));
-    let reserve = more.then(|| {
-        format!(
-            "{} && ",
-            sysctl(namespace, "net.ipv4.ip_local_reserved_ports", &reserved.to_string())
-        )
-    });
-    Some((format!("{}{range}", reserve.unwrap_or_default()), usable.len().into()))
 }
 
 /// Ports toward an upstream. `reused`: `connect()` takes over entries in TIME-WAIT already.
 pub(super) fn ports(
     namespace: &Namespace,
-    src: IpAddr,
-    dst: IpAddr,
+    wider: Option<&Wider>,
+    (src, dst): (IpAddr, IpAddr),
     reused: bool,
     limit: u64,
 ) -> Vec<String> {
     let mut ways = vec!["keep connections to the upstream open (keepalive)".to_owned()];
-    if let Some((commands, usable)) = wider(namespace) {
+    if let Some(Wider { commands, usable }) = wider {
         ways.push(format!(
             "{commands} ({} usable ports instead of {})",
-            thousands(usable),
+            thousands(*usable),
             thousands(limit)
         ));
     }
@@ -87,14 +97,14 @@ pub(super) fn ports(
 }
 
 /// The pool of `bind()` to port 0.
-pub(super) fn bind_pool(namespace: &Namespace) -> Vec<String> {
+pub(super) fn bind_pool(wider: Option<&Wider>) -> Vec<String> {
     let mut ways = vec![
         "set IP_BIND_ADDRESS_NO_PORT on sockets that bind before they connect (Nginx does for proxy_bind; \
          HAProxy for source)"
             .to_owned(),
     ];
-    if let Some((commands, usable)) = wider(namespace) {
-        ways.push(format!("{commands} ({} ports)", thousands(usable)));
+    if let Some(Wider { commands, usable }) = wider {
+        ways.push(format!("{commands} ({} ports)", thousands(*usable)));
     }
     ways
 }

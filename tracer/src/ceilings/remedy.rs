@@ -22,8 +22,17 @@ const BACKLOG: u64 = 4096;
 /// A sysctl of this namespace, as a command.
 fn sysctl(namespace: &Namespace, name: &str, value: &str) -> String {
     let quoted = if value.contains(' ') { format!("\"{value}\"") } else { value.to_owned() };
-    let inside = namespace.path.as_ref().map(|path| format!("nsenter --net={} ", path.display()));
+    let inside = namespace.path.as_ref().map(|path| match path.to_str().filter(|p| is_plain(p)) {
+        Some(path) => format!("nsenter --net={path} "),
+        // Somebody may paste it into a shell.
+        None => format!("inside network namespace {}: ", namespace.netns),
+    });
     format!("{}sysctl -w {name}={quoted}", inside.unwrap_or_default())
+}
+
+/// Whether a path means nothing but itself to a shell.
+fn is_plain(path: &str) -> bool {
+    path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte))
 }
 
 /// A port range as wide as a namespace allows.

@@ -295,3 +295,16 @@ fn other_settings() {
     assert_eq!(of_kind(&under("tw_buckets=50"), Kind::TimeWait).limit, 50);
     assert_eq!(of_kind(&under("backlog=9"), Kind::AcceptQueue).limit, 9);
 }
+
+#[test]
+fn a_namespaces_hostile_name_gets_into_no_command() {
+    let mut there = namespace(vec![open(40_000)]);
+    let remedy = |namespace: &Namespace| once(namespace.clone())[0].remedy.join("; or ");
+    assert!(remedy(&there).contains("sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\""));
+    there.path = Some("/run/netns/web-1".into());
+    assert!(remedy(&there).contains("nsenter --net=/run/netns/web-1 sysctl -w"));
+    there.path = Some("/run/netns/$(reboot)\x1b[2J".into());
+    let text = remedy(&there);
+    assert!(text.contains("inside network namespace 7: sysctl -w"), "{text}");
+    assert!(!text.contains("reboot") && !text.contains('\x1b'), "{text}");
+}

@@ -162,6 +162,8 @@ impl fmt::Display for WhatIf {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -178,6 +180,16 @@ mod tests {
         {
             let why = wrong.parse::<WhatIf>().unwrap_err();
             assert!(why.contains("there are range=LO-HI"), "{why}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn junk_never_panics(text in any::<String>(), value in any::<String>()) {
+            let _ = text.parse::<WhatIf>();
+            for name in ["range", "reserved", "sources", "tw_reuse", "nofile"] {
+                let _ = format!("{name}={value}").parse::<WhatIf>();
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `socklife check`: every ceiling of this host, once or over an interval.
 
 use std::{
-    sync::{Arc, mpsc},
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -99,15 +99,16 @@ pub fn run(plan: &Plan, say: impl FnOnce(&str)) -> Result<Report> {
     if survey.namespaces.is_empty() {
         bail!("no network namespace can be looked at: {}", unseen.join("; "));
     }
-    let now = Findings::judge(assess(&survey, &mut history), &plan.thresholds);
+    let now = assess(&survey, &mut history);
     let what_if = plan.what_if.clone().map(|what_if| {
         what_if.apply(&mut survey);
-        let mut found = assess(&survey, &mut History::default());
+        let mut found = assess(&survey, &mut History::expecting(&now));
         for ceiling in &mut found {
             what_if.adjust(ceiling);
         }
         (what_if, Findings::judge(found, &plan.thresholds))
     });
+    let now = Findings::judge(now, &plan.thresholds);
     Ok(Report { now, what_if, unseen, own_netns: netns::own() })
 }
 
@@ -129,21 +130,23 @@ const SAMPLES: u32 = 12;
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// Surveys until the time is up or `stop` says so; gives the last one, and what came before.
-fn sample(surveyor: &Surveyor, interval: Duration, stop: &mpsc::Receiver<()>) -> (Survey, History) {
+fn sample(
+    surveyor: &Surveyor,
+    mut history: History,
+    interval: Duration,
+    stop: &mpsc::Receiver<()>,
+) -> (Survey, History) {
     let step = (interval / SAMPLES).max(SHORTEST);
     let started = Instant::now();
-    let mut history = History::default();
     loop {
         let left = interval.saturating_sub(started.elapsed());
-        if left.is_zero() {
-            return (surveyor.take(), history);
+        let go_on = stop.recv_timeout(step.min(left)) == Err(mpsc::RecvTimeoutError::Timeout);
+        let survey = surveyor.take();
+        if !go_on || started.elapsed() >= interval {
+            return (survey, history);
         }
         // Only what it adds to the history is wanted.
-        let _ = assess(&surveyor.take(), &mut history);
-        let left = interval.saturating_sub(started.elapsed());
-        if stop.recv_timeout(step.min(left)) != Err(mpsc::RecvTimeoutError::Timeout) {
-            return (surveyor.take(), history);
-        }
+        let _ = assess(&survey, &mut history);
     }
 }
 
@@ -181,12 +184,14 @@ fn watch(
         let stop = Stop::listen()?;
         let options = Options { ring_size: 8 << 20, hooks: plan.hooks, kernel_log: false };
         let kernel = Kernel::attach(&options, &filter);
+        // The kernel's counters as they were before: what fails from now on is told apart from it.
+        let mut history = History::default();
+        let _ = assess(&surveyor.take(), &mut history);
         say(&format!("watching for {:.1} s", interval.as_secs_f64()));
-        let surveyor = Arc::new(surveyor);
         let (enough, stopped) = mpsc::channel();
         let sampling = std::thread::Builder::new()
             .name("survey".to_owned())
-            .spawn(move || sample(&surveyor, interval, &stopped))
+            .spawn(move || sample(&surveyor, history, interval, &stopped))
             .context("can't start a thread")?;
         let counted = match kernel {
             Ok(kernel) => Some(count(kernel, plan, interval, stop, unseen).await?),

@@ -29,9 +29,25 @@ pub struct History {
     /// Failures since the first survey; `None`: not counted.
     pub tally: Option<Tally>,
     ends: HashMap<Peer, Ended>,
+    /// Upstreams and pools that are findings whether they have sockets or not.
+    pub(super) expected: Vec<Whose>,
 }
 
 impl History {
+    /// None, of a survey of the same host under other settings, by which it may have nothing in use of what
+    /// these findings are of.
+    #[must_use]
+    pub fn expecting(findings: &[Ceiling]) -> Self {
+        let whole = |ceiling: &&Ceiling| {
+            !matches!(
+                ceiling.subject,
+                Subject::Upstream { interface: 1.., .. } | Subject::Upstream { range: Some(_), .. }
+            )
+        };
+        let subjects = findings.iter().filter(whole).map(|ceiling| &ceiling.subject);
+        Self { expected: subjects.filter_map(Whose::of_subject).collect(), ..Self::default() }
+    }
+
     /// Takes what was counted since the first survey.
     pub fn counted(&mut self, tally: Tally, ends: &Ends) {
         self.tally = Some(tally);

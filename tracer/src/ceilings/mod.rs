@@ -357,14 +357,15 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
     found
 }
 
-/// Whose calls failed in a namespace.
+/// Whose calls failed in a namespace, and who is expected there.
 fn failing(netns: u32, history: &History) -> Vec<Whose> {
     let here = |whose: &Whose| match *whose {
         Whose::Upstream { netns: of, .. } | Whose::BindPool { netns: of, .. } => of == netns,
         Whose::Process { .. } | Whose::Host => false,
     };
     let counts = history.tally.iter().flat_map(Tally::counts);
-    counts.map(|(whose, _)| *whose).filter(here).collect()
+    let failed = counts.map(|(whose, _)| whose);
+    failed.chain(&history.expected).copied().filter(here).collect()
 }
 
 /// Gives each failure to the fullest of the findings that it may belong to.

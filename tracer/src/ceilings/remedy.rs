@@ -163,13 +163,16 @@ pub(super) fn accept_queue(namespace: &Namespace, backlog: u64) -> Vec<String> {
     ]
 }
 
+/// A limit of open files that is worth setting: twice a small one is reached as soon.
+const ENOUGH_FILES: u64 = 65_536;
+
 /// Open files of a process.
 pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> Vec<String> {
     let most = nr_open.unwrap_or(1 << 20);
     let (value, hard) = if files.hard > files.soft {
         (files.hard.min(most), files.hard.min(most))
     } else {
-        let value = files.soft.saturating_mul(2).min(most);
+        let value = files.soft.saturating_mul(2).max(ENOUGH_FILES).min(most);
         (value, value)
     };
     let mut ways = vec![

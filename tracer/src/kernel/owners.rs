@@ -43,7 +43,7 @@ pub enum Holder<'a> {
     },
 }
 
-/// The open files of a process that has sockets open.
+/// The open files of a process that has sockets open, or was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
     /// Who.
@@ -114,7 +114,8 @@ impl Owners {
             if read.is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
                 owners.denied += 1;
             }
-            if !inodes.is_empty()
+            // Who is asked for by name is told of, whatever he has open.
+            if (!inodes.is_empty() || matches!(look, Look::Pids(_)))
                 && let Some(process) = proc.process(pid, &at)
             {
                 if let Some((soft, hard)) = limits {

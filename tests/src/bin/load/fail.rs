@@ -67,10 +67,10 @@ pub(crate) enum How {
 
 /// How often each errno came, by name; "ok" for none.
 #[derive(Default)]
-struct Outcomes(BTreeMap<String, u32>);
+pub(crate) struct Outcomes(pub(crate) BTreeMap<String, u32>);
 
 impl Outcomes {
-    fn note(&mut self, result: &std::io::Result<()>) {
+    pub(crate) fn note(&mut self, result: &std::io::Result<()>) {
         let name = match result {
             Ok(()) => "ok".to_owned(),
             Err(error) => error

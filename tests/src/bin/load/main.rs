@@ -2,7 +2,9 @@
 //! truth that the tests and the benchmark check against.
 
 mod churn;
+mod crowd;
 mod fail;
+mod grow;
 mod hold;
 mod serve;
 
@@ -17,7 +19,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     churn::{End, churn},
+    crowd::crowd,
     fail::{How, fail},
+    grow::{Thing, grow, retry},
     hold::{Then, hold},
     serve::{Mode, serve},
 };
@@ -50,6 +54,9 @@ enum Load {
         /// What to do with a connection.
         #[arg(long, value_enum)]
         mode: Mode,
+        /// How many may wait to be accepted.
+        #[arg(long, default_value_t = 4096)]
+        backlog: i32,
     },
     /// Connect and close, as fast as one thread can, to 64 loopback addresses, with one acceptor that
     /// does the same.
@@ -61,6 +68,18 @@ enum Load {
         #[arg(long, value_enum, default_value_t)]
         end: End,
     },
+    /// Make many sockets on the loopback device, print a line, and hold them until standard input ends.
+    Crowd {
+        /// How many sockets are established.
+        #[arg(long)]
+        established: u32,
+        /// How many are in TIME-WAIT.
+        #[arg(long)]
+        time_wait: u64,
+        /// How many processes have those that are established.
+        #[arg(long, default_value_t = 4)]
+        processes: u32,
+    },
     /// Begin connections, print a line, and hold them until `SIGTERM`.
     Hold {
         /// Where to.
@@ -71,6 +90,27 @@ enum Load {
         /// How to end them.
         #[arg(long, value_enum)]
         then: Then,
+    },
+    /// Take and keep as many as each line of standard input says, and print how each try ended.
+    Grow {
+        /// Of what.
+        #[arg(value_enum)]
+        thing: Thing,
+        /// Where to; for ports, what to bind to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// The local address of connections, whose port comes with the connect.
+        #[arg(long)]
+        from: Option<IpAddr>,
+    },
+    /// Connect and close for a time, again and again; where a connect fails, soon anew.
+    Retry {
+        /// Where to.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How long.
+        #[arg(long)]
+        seconds: f64,
     },
     /// Make connects that fail, and print how each ended.
     Fail {
@@ -90,9 +130,14 @@ enum Load {
 
 fn main() -> Result<()> {
     match Cli::parse().load {
-        Load::Serve { listen, mode } => serve(&listen, mode),
+        Load::Serve { listen, mode, backlog } => serve(&listen, mode, backlog),
         Load::Churn { connections, end } => churn(connections, end),
+        Load::Crowd { established, time_wait, processes } => {
+            crowd(established, time_wait, processes)
+        }
         Load::Hold { to, many, then } => hold(target(to, many.mapped)?, many.count, then),
+        Load::Grow { thing, to, from } => grow(thing, to, from),
+        Load::Retry { to, seconds } => retry(to, seconds),
         Load::Fail { how, to, many, sport } => {
             fail(how, target(to, many.mapped)?, many.count, sport)
         }

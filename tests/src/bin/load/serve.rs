@@ -29,7 +29,7 @@ pub(crate) enum Mode {
     Full,
 }
 
-pub(crate) fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
+pub(crate) fn serve(listen: &[SocketAddr], mode: Mode, backlog: i32) -> Result<()> {
     if mode == Mode::Full {
         return serve_full(listen);
     }
@@ -38,7 +38,7 @@ pub(crate) fn serve(listen: &[SocketAddr], mode: Mode) -> Result<()> {
         let socket = tcp(address)?;
         socket.set_reuse_address(true)?;
         socket.bind(&address.into()).with_context(|| format!("bind({address})"))?;
-        socket.listen(4096)?;
+        socket.listen(backlog)?;
         threads.push(std::thread::spawn(move || {
             let mut held = Vec::new();
             while let Ok((connection, _)) = socket.accept() {

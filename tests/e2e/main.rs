@@ -5,6 +5,12 @@
 #![expect(clippy::print_stdout, reason = "figures for who reads the test's output")]
 
 mod calls;
+mod check_conntrack;
+mod check_files;
+mod check_misc;
+mod check_ports;
+mod check_queue;
+mod check_time_wait;
 mod errors;
 mod filters;
 mod loss;
@@ -12,13 +18,20 @@ mod maps;
 mod nginx;
 mod reasons;
 mod signals;
+mod what_if;
+mod what_if_rates;
 
 use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
-use socklife_tests::{socklife::socklife, socklife_binary};
+use socklife_tests::{
+    conntrack::{MAX as CONNTRACK_MAX, NFT},
+    process::keep_inherited_files,
+    socklife::socklife,
+    socklife_binary,
+};
 
 /// What a test needs of the machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,6 +44,8 @@ pub(crate) enum Need {
     Tracefs,
     /// Nginx and wrk.
     Nginx,
+    /// Connection tracking, whose size is the host's own.
+    Conntrack,
 }
 
 /// A test before it is known whether it can run.
@@ -78,6 +93,9 @@ impl Machine {
         if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
             unmet.push((Need::Nginx, why));
         }
+        if let Some(why) = no_conntrack(root) {
+            unmet.push((Need::Conntrack, why));
+        }
         Self { unmet }
     }
 
@@ -85,6 +103,22 @@ impl Machine {
         let unmet = self.unmet.iter().find(|(need, _)| test.needs.contains(need));
         unmet.map(|(_, why)| why.as_str())
     }
+}
+
+/// Why connection tracking can't be tested: no rules can be made, or its size is not ours to set.
+fn no_conntrack(root: bool) -> Option<String> {
+    if !Path::new(NFT).exists() {
+        return Some(format!("{NFT} is not installed"));
+    }
+    if !root {
+        return Some("not root: nf_conntrack_max can't be set".to_owned());
+    }
+    let writable = std::fs::File::options().write(true).open(CONNTRACK_MAX);
+    // Where it is a module that is not loaded, the first rule loads it.
+    writable
+        .err()
+        .filter(|error| error.kind() != std::io::ErrorKind::NotFound)
+        .map(|error| format!("{CONNTRACK_MAX}: {error} (in a container it is the host's to set)"))
 }
 
 fn nix_is_root() -> bool {
@@ -114,9 +148,18 @@ fn main() -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
+    if let Err(error) = keep_inherited_files() {
+        eprintln!("files that were inherited may be counted: {error:#}");
+    }
     let machine = Machine::look();
     let tests = [
         calls::tests(),
+        check_conntrack::tests(),
+        check_files::tests(),
+        check_misc::tests(),
+        check_ports::tests(),
+        check_queue::tests(),
+        check_time_wait::tests(),
         errors::tests(),
         filters::tests(),
         loss::tests(),
@@ -124,6 +167,8 @@ fn main() -> ExitCode {
         nginx::tests(),
         reasons::tests(),
         signals::tests(),
+        what_if::tests(),
+        what_if_rates::tests(),
     ];
     let trials = tests.into_iter().flatten().map(|test| {
         let refused = machine.refuses(&test).map(str::to_owned);

@@ -2,10 +2,13 @@
 //!
 //! Everything made here goes away when its guard is dropped, on a failing test too.
 
+pub mod check;
+pub mod conntrack;
 pub mod net;
 pub mod nginx;
 pub mod process;
 pub mod socklife;
+pub mod truth;
 
 use std::{
     path::{Path, PathBuf},

@@ -14,6 +14,15 @@ pub struct Namespace {
 }
 
 impl Namespace {
+    /// A host with nothing but a loopback device.
+    ///
+    /// # Errors
+    /// The kernel or this user's rights don't allow it.
+    pub fn alone() -> Result<Self> {
+        sweep()?;
+        Self::new(format!("slt-{}-alone", std::process::id()))
+    }
+
     fn new(name: String) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name };
@@ -132,6 +141,17 @@ impl Link {
             namespace.ip(&["link", "set", "v0", "up"])?;
         }
         Ok(Self { near, far })
+    }
+
+    /// Makes each entry in TIME-WAIT stay for its time, so that a test can count them. On a veth pair two
+    /// CPUs may swap packets; what then comes to a socket that is gone is answered by a reset, which would
+    /// end the entry (RFC 1337).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn keep_time_wait(&self) -> Result<()> {
+        self.near.sysctl("net.ipv4.tcp_rfc1337", "1")?;
+        self.far.sysctl("net.ipv4.tcp_rfc1337", "1")
     }
 
     /// Makes the near host send to an address of the link that nobody answers at: packets get

@@ -1,10 +1,6 @@
 //! A real Nginx as a reverse proxy.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -66,12 +62,24 @@ impl Nginx {
     /// # Errors
     /// It doesn't start.
     pub fn start(namespace: &Namespace, upstream: &str, main: &str, server: &str) -> Result<Self> {
+        Self::start_with(namespace, upstream, [main, "", server])
+    }
+
+    /// The same, with something for the blocks `main`, `http` and `server`.
+    ///
+    /// # Errors
+    /// It doesn't start.
+    pub fn start_with(
+        namespace: &Namespace,
+        upstream: &str,
+        [main, http, server]: [&str; 3],
+    ) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
             "daemon off; worker_processes 2; {main} pid {at}/pid; error_log {at}/error.log;\n\
              events {{ worker_connections 4096; }}\n\
-             http {{\n\
+             http {{ {http}\n\
                log_format statuses '$status'; access_log {at}/access.log statuses;\n\
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
@@ -96,8 +104,14 @@ impl Nginx {
         Ok(Self { master, directory })
     }
 
-    fn log(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+    /// Its worker processes.
+    ///
+    /// # Errors
+    /// The system doesn't say.
+    pub fn workers(&self) -> Result<Vec<u64>> {
+        let master = self.master.0.pid();
+        let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children"))?;
+        children.split_whitespace().map(|pid| pid.parse().context("a process id")).collect()
     }
 
     /// Stops it, and reads its logs.
@@ -106,9 +120,13 @@ impl Nginx {
     /// It doesn't stop, or a log can't be read.
     pub fn stop(self) -> Result<Logs> {
         self.master.0.signal(Signal::SIGTERM)?;
-        let (error, access) = (self.log("error.log"), self.log("access.log"));
         let Self { mut master, directory } = self;
         master.0.end()?;
+        Self::read(directory.path())
+    }
+
+    fn read(directory: &Path) -> Result<Logs> {
+        let (error, access) = (directory.join("error.log"), directory.join("access.log"));
         let mut logs = Logs::default();
         for line in read(&error)?.lines() {
             if let Some(errno) = errno(line) {
@@ -119,7 +137,6 @@ impl Nginx {
         for line in read(&access)?.lines() {
             *logs.statuses.entry(line.trim().parse()?).or_default() += 1;
         }
-        drop(directory);
         Ok(logs)
     }
 }

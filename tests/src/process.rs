@@ -1,13 +1,13 @@
 //! Processes that end with their guard.
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -31,6 +31,7 @@ pub struct Finished {
 pub struct Process {
     child: Child,
     name: String,
+    stdin: Option<ChildStdin>,
     stdout: Option<Collected>,
     stderr: Option<Collected>,
 }
@@ -73,7 +74,30 @@ impl Process {
         let mut child = command.spawn().with_context(|| format!("can't run {name}"))?;
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
-        Ok(Self { child, name, stdout, stderr })
+        Ok(Self { child, name, stdin: None, stdout, stderr })
+    }
+
+    /// Starts a command that takes orders on standard input.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_ordered(command: &mut Command) -> Result<Self> {
+        let name = format!("{command:?}");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("can't run {name}"))?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Self { child, name, stdin, stdout, stderr })
+    }
+
+    /// Gives it one line of input.
+    ///
+    /// # Errors
+    /// It takes none, or is gone.
+    pub fn order(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("no standard input")?;
+        writeln!(stdin, "{line}").with_context(|| format!("can't order {}", self.name))
     }
 
     /// Starts a command and waits for its first line on standard output.
@@ -88,7 +112,7 @@ impl Process {
         let stderr = child.stderr.take().map(collect);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
-        let process = Self { child, name, stdout: Some(collect(stdout)), stderr };
+        let process = Self { child, name, stdin: None, stdout: Some(collect(stdout)), stderr };
         if line.is_empty() {
             let end = process.finish()?;
             bail!("it ended instead of getting ready: {}", end.stderr);
@@ -100,6 +124,12 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has printed on standard output so far, but for the line that said it was ready.
+    #[must_use]
+    pub fn stdout_so_far(&self) -> String {
+        self.stdout.as_ref().map_or_else(String::new, Collected::so_far)
     }
 
     /// What it has printed on standard error so far.
@@ -158,6 +188,19 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Keeps what this process inherited, beside the standard streams, from those that it starts: they
+/// shall have the files that a test gave them, and no others.
+///
+/// # Errors
+/// The kernel has no `close_range()` that does this (before 5.11).
+pub fn keep_inherited_files() -> Result<()> {
+    let close_on_exec = nix::libc::CLOSE_RANGE_CLOEXEC.try_into()?;
+    // SAFETY: no file is closed.
+    let result = unsafe { nix::libc::close_range(3, u32::MAX, close_on_exec) };
+    ensure!(result == 0, "close_range(): {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// Runs a command to its end; fails when it fails.

@@ -105,6 +105,14 @@ impl Socklife {
         self.process.pid()
     }
 
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// The system doesn't say.
+    pub fn ended(&mut self) -> Result<bool> {
+        self.process.ended()
+    }
+
     /// Sends a signal and goes on.
     ///
     /// # Errors

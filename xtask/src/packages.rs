@@ -30,6 +30,7 @@ const TO_TEST: &[Package] = &[
     Package { name: "nginx-light", file: "/usr/sbin/nginx" },
     Package { name: "wrk", file: "/usr/bin/wrk" },
     Package { name: "iproute2", file: "/usr/share/doc/iproute2/copyright" },
+    Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "procps", file: "/usr/share/doc/procps/copyright" },
     Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
     Package { name: "xz-utils", file: "/usr/bin/xz" },

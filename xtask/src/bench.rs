@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{programs::loaded_programs, sys};
 
-use crate::shell::{capture, cargo, have, root, run};
+use crate::{
+    bench_check,
+    shell::{capture, cargo, have, root, run},
+};
 
 /// A tracer to measure under.
 struct Subject {
@@ -91,7 +94,37 @@ struct Measure {
     lost: Option<u64>,
 }
 
-pub(crate) fn run_all(connections: u64, rounds: usize) -> Result<()> {
+/// A part of docs/benchmarks.md.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// What tracing costs.
+    Tracing,
+    /// How long `check` takes.
+    Check,
+}
+
+/// Runs of `check` in each measurement.
+const CHECKS: usize = 40;
+
+pub(crate) fn run_all(only: Option<Part>, connections: u64, rounds: usize) -> Result<()> {
+    let path = root().join("docs/benchmarks.md");
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    let split = written.find(bench_check::HEADING).unwrap_or(written.len());
+    let (mut tracing, mut check) =
+        (written[..split].trim().to_owned(), written[split..].to_owned());
+    if only != Some(Part::Check) {
+        tracing = measure(connections, rounds)?;
+    }
+    if only != Some(Part::Tracing) {
+        check = bench_check::measure(CHECKS)?;
+    }
+    let report = format!("{}\n\n{}\n", tracing.trim(), check.trim());
+    fs::write(&path, &report).with_context(|| path.display().to_string())?;
+    println!("\n{report}");
+    Ok(())
+}
+
+fn measure(connections: u64, rounds: usize) -> Result<String> {
     run(&mut cargo(&["build", "--quiet", "--release", "--package", "socklife"]))?;
     run(&mut cargo(&["build", "--quiet", "--release", "--package", "socklife-tests", "--bins"]))?;
     let subjects: Vec<&Subject> = SUBJECTS.iter().filter(|subject| available(subject)).collect();
@@ -109,11 +142,7 @@ pub(crate) fn run_all(connections: u64, rounds: usize) -> Result<()> {
             measures.push(measure);
         }
     }
-    let report = report(connections, rounds, &plain, &subjects, &measures)?;
-    let path = root().join("docs/benchmarks.md");
-    fs::write(&path, &report).with_context(|| path.display().to_string())?;
-    println!("\n{report}");
-    Ok(())
+    report(connections, rounds, &plain, &subjects, &measures)
 }
 
 fn binary(subject: &Subject) -> PathBuf {
@@ -233,7 +262,8 @@ fn lost(file: &Path, log: &Path) -> Option<u64> {
     line.split(" lost (").next()?.rsplit(' ').next()?.replace(',', "").parse().ok()
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The one in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
@@ -263,15 +293,12 @@ fn report(
          addresses, and one acceptor that never sleeps does the same: {connections} connections a measurement,\n\
          {events} state changes. {rounds} rounds; in each, every row once, right after the same churn without a tracer:\n\
          the slowdown is the median of these pairs' ratios.\n\n\
-         - date: {date}\n- kernel: {kernel}\n- processor: {cpu}, {cores} cores (both are busy with the churn itself)\n\
+         {machine}\
          - untraced: {rate:.0} connections/s, {base:.2} s ({spread})\n\n\
          | under | slowdown | budget | seconds (range) | events lost | kernel ns per run of the program |\n\
          |---|---|---|---|---|---|\n",
         events = connections * 6,
-        date = jiff::Timestamp::now().strftime("%Y-%m-%d"),
-        kernel = capture(Command::new("uname").arg("-r"))?,
-        cpu = processor(),
-        cores = std::thread::available_parallelism()?,
+        machine = machine()?,
         spread = spread(plain),
     );
     for (subject, measures) in subjects.iter().zip(measures) {
@@ -292,6 +319,17 @@ fn report(
     text += "\nKernel time is the kernel's own account (`BPF_ENABLE_STATS`), which itself adds some ns to each run.\n\
              A program runs once for each state change; under `count` most runs end at their first test.\n";
     Ok(text)
+}
+
+/// When and on what something was measured: items of a list.
+pub(crate) fn machine() -> Result<String> {
+    Ok(format!(
+        "- date: {}\n- kernel: {}\n- processor: {}, {} cores\n",
+        jiff::Timestamp::now().strftime("%Y-%m-%d"),
+        capture(Command::new("uname").arg("-r"))?,
+        processor(),
+        std::thread::available_parallelism()?,
+    ))
 }
 
 fn processor() -> String {

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "these tasks talk to a person")]
 
 mod bench;
+mod bench_check;
 mod ebpf;
 mod packages;
 mod shell;
@@ -34,8 +35,12 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
-    /// Measure what tracing costs, side by side with its peers; writes docs/benchmarks.md.
+    /// Measure what tracing costs, side by side with its peers, and how long `check` takes; writes
+    /// docs/benchmarks.md.
     Bench {
+        /// Measure a part, and leave the other one as it is written there.
+        #[arg(long, value_enum)]
+        only: Option<bench::Part>,
         /// Connections in each measurement.
         #[arg(long, default_value_t = 300_000)]
         connections: u64,
@@ -52,7 +57,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: false } => ebpf::build_and_commit(),
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
-        Task::Bench { connections, rounds } => bench::run_all(connections, rounds),
+        Task::Bench { only, connections, rounds } => bench::run_all(only, connections, rounds),
         Task::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

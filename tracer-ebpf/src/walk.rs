@@ -6,7 +6,10 @@
 //!
 //! The tables change meanwhile, and no lock is taken: an entry that moves may be missed.
 
-use aya_ebpf::{btf_maps::RingBuf, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP, btf_maps::RingBuf, macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
 use tracer_ebpf::{
     globals::OFFSET_UNKNOWN,
     state,
@@ -245,6 +248,7 @@ fn tell(write: impl FnOnce(&mut Entry)) -> bool {
         &mut *room.as_mut_ptr()
     };
     write(entry);
-    room.submit(0);
+    // Who runs this looks by itself; a wake-up is an interrupt.
+    room.submit(u64::from(BPF_RB_NO_WAKEUP));
     true
 }

@@ -19,11 +19,18 @@ struct Pools {
     /// The range, less reserved ports.
     pool: PortSet,
     taken: HashMap<IpAddr, PortSet>,
-    wildcard: PortSet,
+    /// Those of `0.0.0.0`, which leave IPv6 addresses alone, and of `::`, which block all.
+    any_v4: PortSet,
+    any_v6: PortSet,
+    /// Of IPv6 connections. They block `0.0.0.0` unless they were bound to their address
+    /// (`__inet6_bind` makes such sockets IPv6 alone), and the kernel doesn't tell.
+    connected_v6: PortSet,
     /// Ports that somebody has by `bind()` and isn't listening on.
     bound: PortSet,
     /// Ports of sockets that the kernel doesn't list.
     unlisted: PortSet,
+    /// Ports that sockets which are listed have by `bind()`, where there may be others which aren't.
+    shared: PortSet,
 }
 
 impl Pools {
@@ -34,37 +41,93 @@ impl Pools {
         if settings.port_range.len() == 3 {
             pool.remove(*settings.port_range.end());
         }
-        let (mut taken, mut wildcard) = (HashMap::<_, PortSet>::new(), PortSet::default());
+        let mut taken = HashMap::<_, PortSet>::new();
+        let (mut any_v4, mut any_v6) = (PortSet::default(), PortSet::default());
+        let mut connected_v6 = PortSet::default();
         let (mut listed, mut listens) = (PortSet::default(), PortSet::default());
         for socket in namespace.sockets.iter().filter(|socket| pool.contains(socket.sport)) {
             listed.insert(socket.sport);
             if socket.state == State::LISTEN {
                 listens.insert(socket.sport);
             }
-            if socket.src.is_unspecified() {
-                wildcard.insert(socket.sport);
-            } else {
-                taken.entry(socket.src).or_default().insert(socket.sport);
+            match socket.src {
+                IpAddr::V4(any) if any.is_unspecified() => any_v4.insert(socket.sport),
+                IpAddr::V6(any) if any.is_unspecified() => any_v6.insert(socket.sport),
+                src => taken.entry(src).or_default().insert(socket.sport),
+            }
+            let connected = ![State::LISTEN, State::CLOSE].contains(&socket.state);
+            if socket.src.is_ipv6() && connected {
+                connected_v6.insert(socket.sport);
             }
         }
         let mut bound = PortSet::from(settings.port_range.clone());
         bound.retain(&namespace.ports.bound);
         let mut unlisted = bound.clone();
         unlisted.subtract(&listed);
+        let mut shared = PortSet::default();
+        if before((6, 8)) {
+            shared = bound.clone();
+            shared.subtract(&unlisted);
+            shared.retain(&pool);
+        }
         bound.subtract(&listens);
-        Self { pool, taken, wildcard, bound, unlisted }
+        Self { pool, taken, any_v4, any_v6, connected_v6, bound, unlisted, shared }
     }
 
+    /// As `inet_rcv_saddr_equal` (`net/ipv4/inet_connection_sock.c`) has it.
     fn taken(&self, src: IpAddr) -> PortSet {
-        let mut taken = self.wildcard.clone();
-        taken.add(&self.unlisted);
+        let mut taken = self.unlisted.clone();
+        taken.add(&self.any_v6);
+        if src.is_ipv4() || src.is_unspecified() {
+            taken.add(&self.any_v4);
+        }
         if src.is_unspecified() {
-            self.taken.values().for_each(|ports| taken.add(ports));
+            let blocks = |other: &IpAddr| other.is_ipv4() || src.is_ipv6();
+            let all = self.taken.iter().filter(|(other, _)| blocks(other));
+            all.for_each(|(_, ports)| taken.add(ports));
+            taken.add(&self.connected_v6);
         } else if let Some(ports) = self.taken.get(&src) {
             taken.add(ports);
         }
         taken.retain(&self.pool);
         taken
+    }
+
+    /// Ports that may be free after all.
+    fn doubtful(&self, src: IpAddr) -> PortSet {
+        let mut doubtful = PortSet::default();
+        if src.is_unspecified() && src.is_ipv4() {
+            doubtful = self.connected_v6.clone();
+            doubtful.subtract(&self.any_v4);
+            let four = self.taken.iter().filter(|(other, _)| other.is_ipv4());
+            four.for_each(|(_, ports)| doubtful.subtract(ports));
+        }
+        doubtful.add(&self.unlisted);
+        doubtful.subtract(&self.any_v6);
+        doubtful.retain(&self.pool);
+        doubtful
+    }
+
+    /// What is not known of an address, in a person's words.
+    fn doubts(&self, src: IpAddr) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let doubtful = self.doubtful(src);
+        if !doubtful.is_empty() {
+            doubts.push(format!(
+                "used inferred: of {} ports it is not known whether they block this address",
+                doubtful.len()
+            ));
+        }
+        let mut shared = self.shared.clone();
+        shared.subtract(&self.taken(src));
+        if !shared.is_empty() {
+            doubts.push(format!(
+                "used inferred: {} ports that other addresses have may be bound at this one too: before Linux 6.8 \
+                 sockets that are bound and no more are not listed",
+                shared.len()
+            ));
+        }
+        doubts
     }
 }
 
@@ -89,6 +152,7 @@ pub(super) fn assess(
         let (used, limit) = (pools.taken(src).len(), pools.pool.len());
         let mut ceiling = Ceiling::new(subject, used.into(), limit.into());
         complete(&mut ceiling, namespace, &pools);
+        ceiling.notes.extend(pools.doubts(src));
         ceiling.remedy = remedy::bind_pool(wider);
         ceiling
     });
@@ -113,12 +177,7 @@ fn complete(ceiling: &mut Ceiling, namespace: &Namespace, pools: &Pools) {
             .notes
             .push("the range has an odd number of ports: one less may be reachable".to_owned());
     }
-    if !pools.unlisted.is_empty() {
-        ceiling.notes.push(format!(
-            "used inferred: of {} ports it is not known which address has them",
-            pools.unlisted.len()
-        ));
-    } else if namespace.ports.inferred && before((6, 8)) {
+    if namespace.ports.inferred && before((6, 8)) {
         ceiling
             .notes
             .push("used inferred: sockets that are bound and no more are not known".to_owned());

@@ -1,6 +1,9 @@
 //! The findings of surveys that are made up.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::{tally::Tally, what_if::WhatIf, *};
 use crate::{
@@ -294,6 +297,30 @@ fn other_settings() {
     assert_eq!(upstreams(&under("tw_reuse=1")), [(1, 10)]);
     assert_eq!(of_kind(&under("tw_buckets=50"), Kind::TimeWait).limit, 50);
     assert_eq!(of_kind(&under("backlog=9"), Kind::AcceptQueue).limit, 9);
+}
+
+#[test]
+fn a_bind_pool_knows_which_addresses_block_each_other() {
+    let (any4, any6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
+    let six = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let sockets = vec![
+        socket(State::LISTEN, any4, 40_000, any4, 0),
+        socket(State::LISTEN, any6, 40_001, any6, 0),
+        socket(State::LISTEN, six, 40_002, any6, 0),
+        socket(State::ESTABLISHED, six, 40_003, six, 80),
+        socket(State::ESTABLISHED, NEAR, 40_004, FAR, 80),
+        socket(State::ESTABLISHED, LOOPBACK, 40_005, FAR, 80),
+    ];
+    let pools = super::bind_pool::assess(&namespace(sockets), &[], None);
+    let used = |src: IpAddr| {
+        let of_it = |ceiling: &&Ceiling| ceiling.subject == Subject::BindPool { netns: 7, src };
+        pools.iter().find(of_it).map(|ceiling| (ceiling.used, ceiling.notes.len()))
+    };
+    let certain = usize::from(pools.iter().any(|ceiling| ceiling.idle));
+    assert_eq!(used(NEAR), Some((3, certain)), "0.0.0.0, :: and itself");
+    assert_eq!(used(LOOPBACK), Some((3, certain)));
+    assert_eq!(used(six), Some((3, certain)), "0.0.0.0 leaves it alone");
+    assert_eq!(used(any4), Some((5, certain + 1)), "whether 40003 blocks it is told by nobody");
 }
 
 #[test]

@@ -274,7 +274,7 @@ pub(crate) const TIME_WAIT: u8 = 6;
 const LISTEN: u8 = 10;
 
 /// A line of `/proc/net/tcp` or `tcp6`.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Listed {
     /// Its local port.
     pub(crate) local: u16,

@@ -1,9 +1,10 @@
 //! The place that the scenario runs in: a virtual machine of its own, or namespaces of its own.
 
 use std::{
+    ffi::CStr,
     fs::{self, File},
     mem,
-    net::{Ipv4Addr, Ipv6Addr, TcpListener},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, TcpListener},
     os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::Path,
 };
@@ -75,6 +76,18 @@ pub(crate) fn step_aside() -> Result<()> {
     loopback_up()
 }
 
+/// `uname -r`
+pub(crate) fn kernel() -> Result<String> {
+    let path = "/proc/sys/kernel/osrelease";
+    Ok(fs::read_to_string(path).context(path)?.trim().to_owned())
+}
+
+/// The first two numbers of that.
+pub(crate) fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(['.', '-', '+']).map_while(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 /// Sets a sysctl below `net.ipv4` in this thread's network namespace.
 pub(crate) fn sysctl(name: &str, value: &str) -> Result<()> {
     let path = format!("/proc/sys/net/ipv4/{name}");
@@ -93,10 +106,23 @@ pub(crate) struct Elsewhere(File);
 impl Elsewhere {
     /// Enters a new one, with an `lo` that is up.
     pub(crate) fn new() -> Result<Self> {
-        let back = Self(File::open("/proc/thread-self/ns/net").context("/proc/thread-self")?);
+        let back = Self(Self::here()?);
         unshare(CloneFlags::CLONE_NEWNET).context("can't make a network namespace")?;
         loopback_up()?;
         Ok(back)
+    }
+
+    /// Goes back into one that [`Self::here`] gave.
+    pub(crate) fn again(netns: &File) -> Result<Self> {
+        let back = Self(Self::here()?);
+        setns(netns, CloneFlags::CLONE_NEWNET).context("can't enter a network namespace")?;
+        Ok(back)
+    }
+
+    /// This thread's own, which lives as long as this.
+    pub(crate) fn here() -> Result<File> {
+        let path = "/proc/thread-self/ns/net";
+        File::open(path).context(path)
     }
 }
 
@@ -110,18 +136,37 @@ impl Drop for Elsewhere {
     }
 }
 
-fn loopback_up() -> Result<()> {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("a socket")?;
+/// Gives `lo` one more address, and with it all of that class-A network (netdevice(7)).
+pub(crate) fn add_to_loopback(address: Ipv4Addr) -> Result<()> {
+    let mut request = request(c"lo:1");
+    let address = socket2::SockAddr::from(SocketAddrV4::new(address, 0));
+    // SAFETY: an address of IPv4 is as long as a `sockaddr`.
+    request.ifr_ifru.ifru_addr = unsafe { address.as_ptr().cast::<libc::sockaddr>().read() };
+    configure(libc::SIOCSIFADDR, &request).context("can't add an address to lo")
+}
+
+/// About an interface.
+fn request(name: &CStr) -> libc::ifreq {
     // SAFETY: all zeros is a valid request: no name, no flags.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
+    for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes()) {
         *to = from.cast_signed();
     }
+    request
+}
+
+fn configure(what: libc::Ioctl, request: &libc::ifreq) -> Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("a socket")?;
+    // SAFETY: these requests read an `ifreq`, which lives through the call.
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw const *request) };
+    ensure!(outcome == 0, "{}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+fn loopback_up() -> Result<()> {
+    let mut request = request(c"lo");
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)?;
-    // SAFETY: this request reads an `ifreq`, which lives through the call.
-    let outcome =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    ensure!(outcome == 0, "can't bring lo up: {}", std::io::Error::last_os_error());
+    configure(libc::SIOCSIFFLAGS, &request).context("can't bring lo up")?;
     wait_for("the addresses of lo", || {
         let both = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).is_ok()
             && TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();

@@ -14,6 +14,7 @@ mod closes;
 mod failures;
 mod machine;
 mod owners;
+mod ports;
 mod round;
 mod timewait;
 mod watch;
@@ -26,7 +27,7 @@ use serde_json::json;
 
 use crate::{
     case::Case,
-    round::{Round, RoundResult},
+    round::{CaseResult, Round, RoundResult},
     watch::Features,
 };
 
@@ -40,7 +41,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Run on this host, as root, in a network namespace of its own.
-    Run(Selection),
+    Run {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        random: ports::Random,
+    },
+    /// Hold `socklife check` against the kernel in random cases of used ports, on this host, as root.
+    Ports(ports::Random),
     /// Name all tests.
     List,
 }
@@ -48,7 +56,7 @@ enum Task {
 /// What to run; empty: all.
 #[derive(clap::Args, Default)]
 struct Selection {
-    /// Only this rung: a value of `--hooks`.
+    /// Only this rung: a value of `--hooks`, or `check` for what depends on none.
     #[arg(long = "rung")]
     rungs: Vec<String>,
     /// Only tests with this in their name.
@@ -70,10 +78,31 @@ fn cases() -> Vec<Case> {
 /// Where results go: standard output, and in a virtual machine its second serial line.
 struct Report {
     line: Option<File>,
+    tests: usize,
     failed: usize,
 }
 
 impl Report {
+    fn new(line: Option<File>) -> Self {
+        Self { line, tests: 0, failed: 0 }
+    }
+
+    fn results(&mut self, kernel: &str, rung: &str, results: Vec<CaseResult>) {
+        for result in results {
+            self.tests += 1;
+            self.failed += usize::from(result.outcome == round::Outcome::Fail);
+            let line = json!({
+                "kernel": kernel,
+                "rung": rung,
+                "test": result.test,
+                "outcome": result.outcome.name(),
+                "detail": result.detail,
+                "seconds": (result.seconds * 1000.0).round() / 1000.0,
+            });
+            self.say(&format!("SCENARIO {line}"));
+        }
+    }
+
     fn say(&mut self, text: &str) {
         // Results that nobody can read are missed by who waits for them.
         if let Some(line) = &mut self.line {
@@ -84,26 +113,24 @@ impl Report {
     }
 }
 
-fn run(selection: &Selection, report: &mut Report) -> Result<()> {
+fn run(selection: &Selection, random: &ports::Random, report: &mut Report) -> Result<()> {
     let started = Instant::now();
-    let release =
-        std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
-    let kernel = release.trim();
+    let kernel = &machine::kernel()?;
     let wanted = |name: &str| {
         selection.tests.is_empty() || selection.tests.iter().any(|part| name.contains(part))
     };
-    if let Some(rung) = selection.rungs.iter().find(|rung| !RUNGS.contains(&rung.as_str())) {
-        bail!("no rung {rung}; there are {}", RUNGS.join(" "));
+    let known = |rung: &String| RUNGS.contains(&rung.as_str()) || rung == ports::RUNG;
+    if let Some(rung) = selection.rungs.iter().find(|rung| !known(rung)) {
+        bail!("no rung {rung}; there are {} {}", RUNGS.join(" "), ports::RUNG);
     }
-    let mut tests = 0;
+    let on = |rung: &str| {
+        selection.rungs.is_empty() || selection.rungs.iter().any(|wanted| wanted == rung)
+    };
     let mut ground = case::Ground::prepare(report.line.is_some())?;
-    for rung in RUNGS {
-        if !selection.rungs.is_empty() && !selection.rungs.iter().any(|name| name == rung) {
-            continue;
-        }
+    for rung in RUNGS.into_iter().filter(|rung| on(rung)) {
         let round = Round {
             rung,
-            kernel: kernel.to_owned(),
+            kernel: kernel.clone(),
             cases: cases().into_iter().filter(|case| wanted(&case.name)).collect(),
             time_wait: timewait::TESTS.into_iter().filter(|name| wanted(name)).collect(),
         };
@@ -119,23 +146,15 @@ fn run(selection: &Selection, report: &mut Report) -> Result<()> {
             });
             report.say(&format!("FEATURE {line}"));
         }
-        for result in cases {
-            tests += 1;
-            report.failed += usize::from(result.outcome == round::Outcome::Fail);
-            let line = json!({
-                "kernel": kernel,
-                "rung": rung,
-                "test": result.test,
-                "outcome": result.outcome.name(),
-                "detail": result.detail,
-                "seconds": (result.seconds * 1000.0).round() / 1000.0,
-            });
-            report.say(&format!("SCENARIO {line}"));
-        }
+        report.results(kernel, rung, cases);
+    }
+    let tests: Vec<_> = ports::TESTS.into_iter().filter(|name| wanted(name)).collect();
+    if on(ports::RUNG) && !tests.is_empty() {
+        report.results(kernel, ports::RUNG, ports::run(random, &tests)?);
     }
     let end = json!({
         "kernel": kernel,
-        "tests": tests,
+        "tests": report.tests,
         "failed": report.failed,
         "seconds": started.elapsed().as_secs(),
     });
@@ -152,7 +171,15 @@ fn as_init() -> Result<()> {
         rungs: machine::asked("socklife.rungs")?,
         tests: machine::asked("socklife.tests")?,
     };
-    run(&selection, &mut Report { line: Some(line), failed: 0 })
+    let number = |name: &str, usual: u64| -> Result<u64> {
+        machine::asked(name)?.first().map_or(Ok(usual), |value| Ok(value.parse()?))
+    };
+    let random = ports::Random {
+        cases: number("socklife.cases", ports::EMULATED_CASES)?,
+        from_seed: number("socklife.seed", 1)?,
+        seed: None,
+    };
+    run(&selection, &random, &mut Report::new(Some(line)))
 }
 
 fn main() -> ExitCode {
@@ -168,14 +195,19 @@ fn main() -> ExitCode {
             for case in cases() {
                 println!("{}", case.name);
             }
-            for name in timewait::TESTS {
+            for name in timewait::TESTS.into_iter().chain(ports::TESTS) {
                 println!("{name}");
             }
             return ExitCode::SUCCESS;
         }
-        Task::Run(selection) => machine::step_aside().and_then(|()| {
-            let mut report = Report { line: None, failed: 0 };
-            run(&selection, &mut report).map(|()| report.failed)
+        Task::Run { selection, random } => machine::step_aside().and_then(|()| {
+            let mut report = Report::new(None);
+            run(&selection, &random, &mut report).map(|()| report.failed)
+        }),
+        Task::Ports(random) => machine::step_aside().and_then(|()| {
+            let mut report = Report::new(None);
+            report.results(&machine::kernel()?, ports::RUNG, ports::run(&random, &ports::TESTS)?);
+            Ok(report.failed)
         }),
     };
     match outcome {

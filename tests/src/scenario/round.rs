@@ -9,6 +9,7 @@ use socklife_tests::process::Finished;
 
 use crate::{
     case::{Case, Check, Done, Ground},
+    machine::version,
     timewait,
     watch::{Features, Fewer, Watch, Watched},
 };
@@ -48,9 +49,7 @@ const ROUND: &str = "nothing_lost_and_totals_equal";
 
 /// Kernels that have a rung, by what its users are told (docs/events.md): below, it may be refused.
 fn may_be_refused(rung: &str, kernel: &str) -> bool {
-    let mut numbers = kernel.split(['.', '-', '+']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    rung == "fentry" && version < (5, 12)
+    rung == "fentry" && version(kernel) < (5, 12)
 }
 
 /// A case that was made, and when.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::table::{Results, text};
+use super::table::{Results, text, title};
 
 const INTRO: &str = "\
 # Kernels
@@ -87,7 +87,7 @@ pub(crate) fn page(results: &Results) -> String {
              nothing false was\nreported.\n";
     let mut notes = Notes::default();
     for rung in distinct(results.lines(), "rung") {
-        let _ = write!(page, "\n### `--hooks {rung}`\n\n{}", head("test", &kernels));
+        let _ = write!(page, "\n### `{}`\n\n{}", title(rung), head("test", &kernels));
         for name in names(results) {
             let cells: Vec<_> = kernels
                 .iter()

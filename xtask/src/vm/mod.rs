@@ -29,12 +29,18 @@ pub(crate) struct Selection {
     /// Only this kernel, such as 6.1; `host` for this machine's own.
     #[arg(long)]
     kernel: Vec<String>,
-    /// Only this rung: a value of `--hooks`.
+    /// Only this rung: a value of `--hooks`, or `check` for what depends on none.
     #[arg(long)]
     rung: Vec<String>,
     /// Only tests with this in their name.
     #[arg(long)]
     test: Vec<String>,
+    /// Random cases of used ports; unless told otherwise 20 in a virtual machine, 100 on this host.
+    #[arg(long)]
+    cases: Option<u64>,
+    /// The seed of the first one; unless told otherwise 1.
+    #[arg(long)]
+    from_seed: Option<u64>,
 }
 
 /// `cargo xtask vm`
@@ -43,7 +49,7 @@ pub(crate) struct VmArgs {
     #[command(flatten)]
     selection: Selection,
     /// Write docs/kernels.md from the results.
-    #[arg(long, conflicts_with_all = ["kernel", "rung", "test"])]
+    #[arg(long, conflicts_with_all = ["kernel", "rung", "test", "cases", "from_seed"])]
     write_docs: bool,
 }
 
@@ -185,6 +191,11 @@ fn run_here(selection: &Selection, programs: &[(PathBuf, &str)]) -> Result<Resul
     for test in &selection.test {
         scenario.args(["--test", test]);
     }
+    for (option, value) in [("--cases", selection.cases), ("--from-seed", selection.from_seed)] {
+        if let Some(value) = value {
+            scenario.args([option, &value.to_string()]);
+        }
+    }
     let output = scenario.output().context("socklife-scenario")?;
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(
@@ -255,12 +266,15 @@ fn boot(
     fs::create_dir_all(&at)?;
     let initramfs = at.join("initramfs.cpio");
     initramfs::write(&initramfs, unpacked, programs)?;
+    let or_empty = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
     // What has no dot goes into the environment of process 1.
     let arguments = format!(
         "SOCKLIFE_BIN=/bin/socklife SOCKLIFE_LOAD_BIN=/bin/socklife-load socklife.rungs={} \
-         socklife.tests={}",
+         socklife.tests={} socklife.cases={} socklife.seed={}",
         selection.rung.join(","),
-        selection.test.join(",")
+        selection.test.join(","),
+        or_empty(selection.cases),
+        or_empty(selection.from_seed),
     );
     let boot = Boot {
         image: &unpacked.image,

@@ -24,6 +24,14 @@ pub(crate) fn text<'a>(line: &'a Value, key: &str) -> &'a str {
     line[key].as_str().unwrap_or_default()
 }
 
+/// What the scenario calls the rung of tests that depend on no hooks.
+const NO_HOOKS: &str = "check";
+
+/// How the results of a rung are headed.
+pub(crate) fn title(rung: &str) -> String {
+    if rung == NO_HOOKS { "socklife check".to_owned() } else { format!("--hooks {rung}") }
+}
+
 impl Results {
     /// Takes a result; `vm` names the kernel as it was asked for.
     fn add(&mut self, vm: &str, mut line: Value) {
@@ -96,7 +104,7 @@ impl Results {
         let width = names.iter().map(|name| name.len()).max().unwrap_or(0).max(10);
         let mut out = String::new();
         for rung in rungs {
-            out += &format!("{:width$}", format!("--hooks {rung}"));
+            out += &format!("{:width$}", title(rung));
             for kernel in kernels {
                 out += &format!("  {kernel:>8}");
             }

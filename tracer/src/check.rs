@@ -22,6 +22,7 @@ use crate::{
         ladder::Hooks,
         loader::{Kernel, Options},
         netns,
+        ring::boot_time_ns,
         snapshot::Which,
         survey::{Scope, Survey, Surveyor},
     },
@@ -99,7 +100,12 @@ pub fn run(plan: &Plan, say: impl FnOnce(&str)) -> Result<Report> {
     if survey.namespaces.is_empty() {
         bail!("no network namespace can be looked at: {}", unseen.join("; "));
     }
-    let now = assess(&survey, &mut history);
+    let mut now = assess(&survey, &mut history);
+    // Since the last look, the hooks were taken away.
+    let passed = Duration::from_nanos(boot_time_ns().saturating_sub(survey.at_ns));
+    for forecast in now.iter_mut().filter_map(|ceiling| ceiling.forecast.as_mut()) {
+        forecast.pass(passed);
+    }
     let what_if = plan.what_if.clone().map(|what_if| {
         what_if.apply(&mut survey);
         let mut found = assess(&survey, &mut History::expecting(&now));
@@ -125,7 +131,7 @@ impl Findings {
 }
 
 /// Samples of an interval: enough to tell growth from noise.
-const SAMPLES: u32 = 12;
+const SAMPLES: u32 = 20;
 /// The shortest time between two of them.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -137,16 +143,21 @@ fn sample(
     stop: &mpsc::Receiver<()>,
 ) -> (Survey, History) {
     let step = (interval / SAMPLES).max(SHORTEST);
-    let started = Instant::now();
+    let mut due = Instant::now();
+    let (end, mut cost) = (due + interval, Duration::ZERO);
     loop {
-        let left = interval.saturating_sub(started.elapsed());
-        let go_on = stop.recv_timeout(step.min(left)) == Err(mpsc::RecvTimeoutError::Timeout);
+        // Half of the time at most is spent on looking.
+        due = (due + step).max(Instant::now() + cost).min(end);
+        let left = due.saturating_duration_since(Instant::now());
+        let go_on = stop.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout);
+        let began = Instant::now();
         let survey = surveyor.take();
-        if !go_on || started.elapsed() >= interval {
+        if !go_on || began >= end {
             return (survey, history);
         }
         // Only what it adds to the history is wanted.
         let _ = assess(&survey, &mut history);
+        cost = began.elapsed();
     }
 }
 

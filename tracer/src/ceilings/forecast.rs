@@ -8,6 +8,8 @@ mod trend;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use self::trend::{History, Trend};
 
 /// Longest time that a forecast looks ahead, in seconds.
@@ -29,10 +31,18 @@ pub struct Sample {
 /// When a ceiling is reached at the present trend.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
-    /// Seconds from the last sample, or from the snapshot, until the limit is reached.
+    /// Seconds from the last sample, or from the snapshot, until the limit is reached, less the time that
+    /// has [passed](Self::pass) since.
     pub seconds: f64,
     /// What it rests on, for people: "470/s over the last 8 s, growing 7 %/s".
     pub basis: String,
+}
+
+impl Forecast {
+    /// Time has passed since the last sample, or the snapshot.
+    pub fn pass(&mut self, time: Duration) {
+        self.seconds = (self.seconds - time.as_secs_f64()).max(0.0);
+    }
 }
 
 /// For usage that only samples tell: open files, queues, held connections, conntrack.
@@ -84,9 +94,12 @@ pub fn of_entries(ages_s: &[f64], hold_s: f64, others: &[Sample], limit: u64) ->
         if level_after >= limit {
             let part = (limit - level_before) / (level_after - level_before);
             let seconds = (before + step * part.clamp(0.0, 1.0)).min(HORIZON_S);
-            let parts = [arriving.as_ref(), others.as_ref()].into_iter().flatten();
-            let basis = parts.map(basis).collect::<Vec<_>>().join("; others ");
-            let basis = if arriving.is_none() { format!("others {basis}") } else { basis };
+            let matters = |trend: &&Trend| gained(trend, seconds).abs() > limit / 100.0;
+            let entries = arriving.as_ref().map(basis);
+            let others =
+                others.as_ref().filter(matters).map(|trend| format!("others {}", basis(trend)));
+            let parts: Vec<_> = entries.into_iter().chain(others).collect();
+            let basis = parts.join("; ");
             return Some(Forecast { seconds, basis });
         }
         (before, level_before) = (after, level_after);

@@ -1,6 +1,6 @@
 //! The ceilings: one file each. A ceiling has a usage and a limit, says where it read them, what failed
 //! for it, who is there, when it is reached, and what to do. All is concluded from a
-//! [`Survey`](crate::kernel::survey::Survey); nothing here asks the kernel or a clock.
+//! [`Survey`]; nothing here asks the kernel or a clock.
 
 pub mod accept_queue;
 pub mod bind_pool;

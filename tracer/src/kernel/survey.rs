@@ -48,7 +48,7 @@ pub struct Scope {
 /// This host at one time.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// When: nanoseconds since boot (`CLOCK_BOOTTIME`).
+    /// When sockets were listed: nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub at_ns: u64,
     /// The network namespaces, by inode number.
     pub namespaces: Vec<Namespace>,
@@ -159,8 +159,9 @@ impl Surveyor {
     /// Looks at these network namespaces now, and at nobody's open files: those cost about 3 µs each.
     #[must_use]
     pub fn look(&self, which: &Which) -> Survey {
-        let mut survey = Survey { at_ns: boot_time_ns(), ..Survey::default() };
+        let mut survey = Survey::default();
         let namespaces = find(which, &mut survey.unseen);
+        let began_ns = boot_time_ns();
         let (mut room, mut closed) = (MAX_SOCKETS, 0);
         for (netns, path) in namespaces {
             let (at, tables) = (path.clone(), Arc::clone(&self.tables));
@@ -180,6 +181,7 @@ impl Surveyor {
                     .push(format!("network namespace {netns} can't be looked at: {error:#}")),
             }
         }
+        survey.at_ns = began_ns.midpoint(boot_time_ns());
         if closed > 0 {
             survey.unseen.push(format!(
                 "network namespaces that this user may not enter (needs CAP_SYS_ADMIN): {closed}"

@@ -17,6 +17,8 @@ struct Load {
     rate: f64,
     doubling_s: f64,
     random: Option<u64>,
+    /// Now and then nothing comes for a while, and what should have come comes at once then.
+    stalls: bool,
 }
 
 impl Load {
@@ -43,7 +45,8 @@ impl Load {
             if time > end_s || times.len() > 60_000 {
                 return times;
             }
-            times.push(time);
+            let (stall_s, at_s) = (0.1 + (time / 2.7).floor() % 3.0 / 10.0, time % 2.7);
+            times.push(if self.stalls && at_s < stall_s { time - at_s + stall_s } else { time });
         }
     }
 }
@@ -110,14 +113,19 @@ fn flat_falling_and_full_have_no_forecast() {
 
 #[test]
 fn an_incident_is_told_from_the_calm_before_it() {
-    let calm: Vec<f64> = (0..1200).map(|n| 5.0 + f64::from(n) / 20.0).collect();
-    let incident = (0..2500).map(|n| f64::from(n) / 500.0);
-    let ages: Vec<f64> = calm.iter().copied().chain(incident).collect();
-    let forecast = of_entries(&ages, 60.0, &[], 28_000).unwrap();
-    let known = ages.iter().filter(|age| **age <= 60.0).count() as f64;
-    // 500/s come, 20/s go.
-    let expected = (28_000.0 - known) / 480.0;
-    assert!((forecast.seconds / expected - 1.0).abs() < 0.05, "{forecast:?} {expected}");
+    for seconds in [1.5, 2.0, 2.8, 4.0, 10.0] {
+        for calm_rate in [5.0, 20.0, 100.0, 200.0] {
+            let calm = (1..(60.0 * calm_rate) as u32).map(|n| seconds + f64::from(n) / calm_rate);
+            let incident = (0..(seconds * 500.0) as u32).map(|n| f64::from(n) / 500.0);
+            let ages: Vec<f64> = incident.chain(calm).collect();
+            let forecast = of_entries(&ages, 60.0, &[], 16_500).unwrap();
+            let known = ages.iter().filter(|age| **age <= 60.0).count() as f64;
+            // 500/s come, as many as in the calm go.
+            let expected = (16_500.0 - known) / (500.0 - calm_rate);
+            let off = (forecast.seconds / expected - 1.0).abs();
+            assert!(off < 0.05, "{seconds} s after {calm_rate}/s: {expected} s, {forecast:?}");
+        }
+    }
 }
 
 #[test]
@@ -215,7 +223,7 @@ proptest! {
         limit in 1000..28_000_usize,
         fill in 0.3..0.8_f64,
     ) {
-        let load = Load { rate, doubling_s, random: None };
+        let load = Load { rate, doubling_s, random: None, stalls: false };
         if let Some((stated, real, new, age)) = entries_at(load, limit, fill)
             && age > 2.0 && new >= 200
             // One per cent of the limit decides whether these are ever there.
@@ -233,7 +241,7 @@ proptest! {
         fill in 0.4..0.8_f64,
         seed in 1..u64::MAX,
     ) {
-        let load = Load { rate, doubling_s, random: Some(seed) };
+        let load = Load { rate, doubling_s, random: Some(seed), stalls: false };
         if let Some((stated, real, new, age)) = entries_at(load, limit, fill)
             && age > 2.0 && new >= 2000
             && (doubling_s.is_finite() || rate * 60.0 > 1.1 * limit as f64)
@@ -245,7 +253,7 @@ proptest! {
     #[test]
     fn what_levels_off_has_no_forecast(rate in 10.0..1500.0_f64, seed in 1..u64::MAX, asked in 5.0..150.0_f64) {
         for random in [None, Some(seed)] {
-            let load = Load { rate, doubling_s: f64::INFINITY, random };
+            let load = Load { rate, doubling_s: f64::INFINITY, random, stalls: false };
             let limit = rate * 60.0 * if random.is_some() { 2.0 } else { 1.1 };
             let ages = ages(&load.arrivals(asked), asked);
             let forecast = of_entries(&ages, 60.0, &[], limit as u64);
@@ -261,7 +269,7 @@ proptest! {
         fill in 0.3..0.8_f64,
         base in 0..5000_u64,
     ) {
-        let load = Load { rate, doubling_s, random: None };
+        let load = Load { rate, doubling_s, random: None, stalls: false };
         if let Some((stated, real, new, age)) = samples_at(load, limit, fill, base)
             && age > 2.0 && new >= 200
         {
@@ -280,7 +288,7 @@ fn errors() {
         ("samples", |load, limit, fill| samples_at(load, limit, fill, 0)),
     ];
     for (what, case) in cases {
-        for regular in [true, false] {
+        for (regular, stalls) in [(true, false), (true, true), (false, false), (false, true)] {
             for doubling_s in [f64::INFINITY, 20.0, 10.0, 5.0, 2.0] {
                 let mut errors: Vec<f64> = Vec::new();
                 for seed in if regular { 0..1 } else { 0..8 } {
@@ -290,7 +298,7 @@ fn errors() {
                                 let random = (!regular).then_some(
                                     0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(2 * seed + 1),
                                 );
-                                let load = Load { rate, doubling_s, random };
+                                let load = Load { rate, doubling_s, random, stalls };
                                 let Some((stated, real, new, age)) = case(load, limit, fill) else {
                                     continue;
                                 };
@@ -305,7 +313,7 @@ fn errors() {
                 errors.sort_by(f64::total_cmp);
                 let good = errors.iter().filter(|error| **error < 0.18).count();
                 eprintln!(
-                    "{what} regular {regular} doubling {doubling_s}: {good} of {} within 20 %, median {:.3}, 90 % {:.3}, worst {:.3}",
+                    "{what} regular {regular} stalls {stalls} doubling {doubling_s}: {good} of {} within 20 %, median {:.3}, 90 % {:.3}, worst {:.3}",
                     errors.len(),
                     errors[errors.len() / 2],
                     errors[errors.len() * 9 / 10],

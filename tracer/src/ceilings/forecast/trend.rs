@@ -11,12 +11,24 @@ use super::{Sample, as_float};
 const MOST_BINS: u32 = 32;
 /// Each window is this much of the one before.
 const SHRINK: f64 = 0.85;
-/// How far a model may be off in any bin before its disagreement counts.
-const TOLERATED: f64 = 0.05;
+/// How far the sums may be off, as a part of all that came, before it counts,
+const TOLERATED: f64 = 0.04;
+/// and in the newest part, as a part of that.
+const TOLERATED_AT_END: f64 = 0.15;
+/// A stall of so many seconds is no disagreement.
+const STALL_S: f64 = 0.3;
+/// Standard deviations that the sums of random arrivals stay within (the Kolmogorov distribution at 1 %).
+const KOLMOGOROV: f64 = 1.63;
+/// What is always unsure of a growth over a window, by stalls and jitter.
+const JITTER: f64 = 0.035;
 /// Differences count from this many standard deviations on.
 const SIGNIFICANT: f64 = 3.0;
 /// A window has at least as many intervals between samples.
 const LEAST_INTERVALS: usize = 4;
+/// A step is seen when it is likelier by this logarithm,
+const CLEARLY: f64 = 8.0;
+/// and changes the rate by this part of the higher one.
+const STEP: f64 = 0.25;
 /// Random arrivals are taken for as likely as this many pairs of bins that show them.
 const PRIOR: f64 = 1.0;
 /// Squared standard deviations that a growth loses for being unsure,
@@ -115,6 +127,10 @@ pub(super) fn of(history: &History) -> Option<Trend> {
             }
             _ => {}
         }
+        if let Some(step) = window.step() {
+            end = step;
+            continue;
+        }
         let fit = window.fit();
         if fit.agrees {
             // It may still have a little of what was before the present trend.
@@ -140,6 +156,8 @@ pub(super) fn of(history: &History) -> Option<Trend> {
 /// The last part of a history.
 struct Window<'a> {
     history: &'a History,
+    /// Its oldest edge.
+    end: usize,
     length_s: f64,
     count: f64,
     /// Mean age of what came, as a part of the length.
@@ -156,15 +174,13 @@ struct Fit {
 
 /// How bins differ from a model.
 struct Residuals {
-    /// Sum of squares, each in units of the variance of random arrivals.
-    squares: f64,
-    /// Variance, in the same unit, as differences of neighbours tell it.
+    /// Variance, in units of the variance of random arrivals, as differences of neighbours tell it.
     dispersion: f64,
     /// Variance of all arrivals together if they are random.
     variance: f64,
     bins: f64,
-    /// Whether the newest part agrees too: the forecast goes on from there.
-    end_agrees: bool,
+    /// No more than chance.
+    agrees: bool,
 }
 
 impl<'a> Window<'a> {
@@ -178,11 +194,37 @@ impl<'a> Window<'a> {
         )]
         let for_count = (count.abs() / 8.0).clamp(4.0, f64::from(MOST_BINS)) as usize;
         let bins = if history.is_of_entries() { for_count } else { MOST_BINS as usize }.min(end);
-        Self { history, length_s, count, mean_age, bins }
+        Self { history, end, length_s, count, mean_age, bins }
     }
 
     fn constant(&self) -> Trend {
         Trend { rate: self.count / self.length_s, growth: 0.0, over_s: self.length_s, grows_s: 0.0 }
+    }
+
+    /// Where the rate changed at once, when that says more of what came than a rate that grows: the
+    /// likelihoods of both, beside that of a constant rate.
+    fn step(&self) -> Option<usize> {
+        let Kind::Entries { least_s } = self.history.kind else { return None };
+        let gamma = gamma_of(self.mean_age);
+        let grown = match gamma {
+            0.0 => 0.0,
+            _ => self.count * ((gamma / -(-gamma).exp_m1()).ln() - gamma * self.mean_age),
+        };
+        let gain = |count: f64, part: f64| {
+            if count > 0.0 { count * (count / (self.count * part)).ln() } else { 0.0 }
+        };
+        let mut best = (grown + CLEARLY * self.residuals(gamma).dispersion.max(1.0), None);
+        for edge in self.history.edge(least_s / 2.0).max(1)..self.end {
+            let part = self.history.ages[edge] / self.length_s;
+            let (after, before) = (self.history.since[edge], self.count - self.history.since[edge]);
+            let (now, then) = (after / part, before / (1.0 - part));
+            let changed = (now - then).abs() > STEP * now.max(then);
+            let said = gain(after, part) + gain(before, 1.0 - part);
+            if changed && said > best.0 {
+                best = (said, Some(edge));
+            }
+        }
+        best.1
     }
 
     /// The change from the first of a few samples to the last, where it is more than chance.
@@ -193,28 +235,27 @@ impl<'a> Window<'a> {
 
     fn fit(&self) -> Fit {
         let rising = self.count > 0.0 && self.mean_age > 0.0 && self.mean_age < 1.0;
+        let flat = self.residuals(0.0);
         if rising {
             let gamma = gamma_of(self.mean_age);
-            let residuals = self.residuals(gamma);
-            let deviation = (12.0 * residuals.noise() * residuals.variance).sqrt() / self.count;
-            let sure = shrunk(gamma, deviation);
-            if sure != 0.0 && residuals.agree() {
-                let part = -(-sure).exp_m1();
+            let grown = self.residuals(gamma);
+            let deviation = (12.0 * grown.noise() * grown.variance).sqrt() / self.count;
+            let sure = shrunk(gamma, deviation.hypot(JITTER));
+            if grown.agrees && (sure != 0.0 || !flat.agrees) {
+                let gamma = if flat.agrees { sure } else { gamma };
+                let part = -(-gamma).exp_m1();
                 let trend = Trend {
-                    rate: self.count * sure / (self.length_s * part),
-                    growth: sure / self.length_s,
+                    rate: self.count * gamma / (self.length_s * part),
+                    growth: gamma / self.length_s,
                     over_s: self.length_s,
                     grows_s: self.grows_on(gamma / deviation),
                 };
-                return Fit {
-                    agrees: true,
-                    trend: Some(trend).filter(|_| self.counts(&residuals)),
-                };
+                let trend = Some(trend).filter(|_| self.counts(&grown));
+                return Fit { agrees: true, trend };
             }
         }
-        let residuals = self.residuals(0.0);
-        let trend = Some(self.constant()).filter(|_| self.counts(&residuals));
-        Fit { agrees: residuals.agree(), trend }
+        let trend = Some(self.constant()).filter(|_| self.counts(&flat));
+        Fit { agrees: flat.agrees, trend }
     }
 
     fn grows_on(&self, sigmas: f64) -> f64 {
@@ -247,13 +288,17 @@ impl<'a> Window<'a> {
                 (came, self.count * (at(edges[1]) - at(edges[0])))
             })
             .collect();
-        Residuals::of(&bins)
+        let stall_s = STALL_S.min(self.length_s / 20.0);
+        let slope = if gamma == 0.0 { 1.0 } else { gamma / whole };
+        let rate = slope * self.count / self.length_s;
+        Residuals::of(&bins, rate.abs() * stall_s)
     }
 }
 
 impl Residuals {
-    /// `bins`: what came and what was expected, the newest first.
-    fn of(bins: &[(f64, f64)]) -> Self {
+    /// `bins`: what came and what was expected, the newest first. `stall`: what comes in a stall that is
+    /// nothing to wonder at.
+    fn of(bins: &[(f64, f64)], stall: f64) -> Self {
         let number = as_float(bins.len().max(1) as u64);
         let typical = bins.iter().map(|(came, _)| came.abs()).sum::<f64>() / number;
         let variance = |expected: f64| expected.abs().max(typical / 2.0).max(1.0);
@@ -268,31 +313,33 @@ impl Residuals {
         }
         let pairs = as_float(differences.len().max(1) as u64);
         let dispersion = differences.iter().sum::<f64>() / (2.0 * pairs);
-        let newest = &bins[..bins.len().div_ceil(8)];
-        let expected: f64 = newest.iter().map(|bin| bin.1).sum();
-        let off = newest.iter().map(|bin| bin.0).sum::<f64>() - expected;
-        let noise: f64 = newest.iter().map(|bin| variance(bin.1)).sum();
-        Self {
-            squares: bins.iter().map(|bin| residual(bin).powi(2)).sum(),
-            dispersion,
-            variance: bins.iter().map(|bin| variance(bin.1)).sum(),
-            bins: number,
-            end_agrees: off.abs()
-                <= SIGNIFICANT * (dispersion.max(1.0) * noise).sqrt()
-                    + 2.0 * TOLERATED * expected.abs(),
+        let whole: f64 = bins.iter().map(|bin| variance(bin.1)).sum();
+        let noise = |variance: f64| (dispersion.max(1.0) * variance).sqrt();
+        // How far the sums since each edge are off. A stall that is made up for puts them off but little.
+        let allowed =
+            KOLMOGOROV * noise(whole) + TOLERATED * bins.iter().map(|bin| bin.1).sum::<f64>().abs();
+        let (mut off, mut expected, mut variance_yet) = (0.0_f64, 0.0_f64, 0.0);
+        let mut agrees = true;
+        for (index, bin) in bins.iter().enumerate() {
+            off += bin.0 - bin.1;
+            expected += bin.1;
+            variance_yet += variance(bin.1);
+            agrees &= off.abs() <= allowed;
+            // The newest part agrees by itself: the forecast goes on from there.
+            if index + 1 == bins.len().div_ceil(4) || index + 1 == bins.len().div_ceil(8) {
+                agrees &= off.abs()
+                    <= SIGNIFICANT * noise(variance_yet)
+                        + TOLERATED_AT_END * expected.abs()
+                        + stall;
+            }
         }
+        Self { dispersion, variance: whole, bins: number, agrees }
     }
 
     /// The dispersion to reckon with: few bins tell little, and random arrivals are the likeliest.
     fn noise(&self) -> f64 {
         let pairs = self.bins - 1.0;
         (self.dispersion * pairs + PRIOR) / (pairs + PRIOR)
-    }
-
-    fn agree(&self) -> bool {
-        let free = (self.bins - 1.0).max(1.0);
-        let per_bin = self.dispersion.max(1.0) + TOLERATED.powi(2) * self.variance / self.bins;
-        self.end_agrees && self.squares <= (free + SIGNIFICANT * (2.0 * free).sqrt()) * per_bin
     }
 }
 

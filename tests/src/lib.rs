@@ -4,6 +4,7 @@
 
 pub mod check;
 pub mod conntrack;
+pub mod course;
 pub mod net;
 pub mod nginx;
 pub mod process;

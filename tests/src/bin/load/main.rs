@@ -6,6 +6,7 @@ mod crowd;
 mod fail;
 mod grow;
 mod hold;
+mod ramp;
 mod serve;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     fail::{How, fail},
     grow::{Thing, grow, retry},
     hold::{Then, hold},
+    ramp::{Ramp, ramp},
     serve::{Mode, serve},
 };
 
@@ -112,6 +114,9 @@ enum Load {
         #[arg(long)]
         seconds: f64,
     },
+    /// Raise a usage at a rate that stays or doubles, until the first failure: a line when it begins,
+    /// a line when it failed.
+    Ramp(Ramp),
     /// Make connects that fail, and print how each ended.
     Fail {
         /// How.
@@ -138,6 +143,7 @@ fn main() -> Result<()> {
         Load::Hold { to, many, then } => hold(target(to, many.mapped)?, many.count, then),
         Load::Grow { thing, to, from } => grow(thing, to, from),
         Load::Retry { to, seconds } => retry(to, seconds),
+        Load::Ramp(plan) => ramp(&plan),
         Load::Fail { how, to, many, sport } => {
             fail(how, target(to, many.mapped)?, many.count, sport)
         }

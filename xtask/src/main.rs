@@ -5,6 +5,7 @@
 mod bench;
 mod bench_check;
 mod ebpf;
+mod forecast;
 mod packages;
 mod shell;
 mod test;
@@ -48,6 +49,18 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Measure forecasts against truth, as root: loads run into their ceilings in namespaces of their own.
+    Forecast {
+        /// How often each load is run.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+        /// Only loads with this in their name.
+        #[arg(long)]
+        only: Option<String>,
+        /// Write docs/forecast.md.
+        #[arg(long)]
+        write_docs: bool,
+    },
     /// Run the scenario on other kernels, from Debian's archive, under QEMU.
     Vm(vm::VmArgs),
 }
@@ -58,6 +71,9 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
         Task::Bench { only, connections, rounds } => bench::run_all(only, connections, rounds),
+        Task::Forecast { rounds, only, write_docs } => {
+            forecast::run_all(rounds, only.as_deref(), write_docs)
+        }
         Task::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

@@ -12,7 +12,10 @@ use crate::{Need, Test};
 
 pub(crate) fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Namespaces];
-    vec![Test::new("check_time_wait::table_fills", &needs, table_fills)]
+    vec![
+        Test::new("check_time_wait::table_fills", &needs, table_fills),
+        Test::new("check_time_wait::who_closes_first", &needs, who_closes_first),
+    ]
 }
 
 const BUCKETS: u64 = 40;
@@ -82,4 +85,30 @@ fn table_fills() -> Result<()> {
     expect(&found, &[("status", "OK".into()), ("used", (BUCKETS + 12).into())])?;
     ensure!(!fails(&found) && check.code == 0, "after the remedy: {found}");
     Ok(())
+}
+
+/// Which side closes first is told by upstream, and how many entries a second that makes.
+fn who_closes_first() -> Result<()> {
+    let link = Link::new()?;
+    link.keep_time_wait()?;
+    let (follows, closes) = (format!("{FAR4}:9001"), format!("{FAR4}:9002"));
+    let _follow = link.far.serve("follow", &[follows.parse()?])?;
+    let _close = link.far.serve("close", &[closes.parse()?])?;
+    // One that stays open here, so that there is something to tell of this upstream.
+    let mut stays = link.near.grow(&["connection", "--to", &closes])?;
+    stays.take(1)?;
+    let watch = Check::watch(&link.near, &["--interval=3s"])?;
+    close_first(&link, &follows, 30)?;
+    let last = link.near.fail(&["close-last", "--to", &closes, "--count=20"])?;
+    ensure!(last["outcomes"]["ok"] == 20, "{last}");
+    link.near.wait_for_time_wait(30)?;
+    let check = watch.end()?;
+    let near_first = [("closed_here", 30.into()), ("closed_by_peer", 0.into())];
+    let found = check.upstream(FAR4, 9001)?;
+    expect(found, &near_first)?;
+    // Thirty within the three seconds that it watched.
+    let rate = found["entered_per_s"].as_f64().unwrap_or(f64::NAN);
+    ensure!(rate > 5.0, "thirty entries in three seconds: {found}");
+    let far_first = [("closed_here", 0.into()), ("closed_by_peer", 20.into())];
+    expect(check.upstream(FAR4, 9002)?, &far_first)
 }

@@ -106,9 +106,9 @@ fn who_closes_first() -> Result<()> {
     let near_first = [("closed_here", 30.into()), ("closed_by_peer", 0.into())];
     let found = check.upstream(FAR4, 9001)?;
     expect(found, &near_first)?;
-    // Thirty within the three seconds that it watched.
+    // It watched for three seconds, and for as long as its last look takes.
     let rate = found["entered_per_s"].as_f64().unwrap_or(f64::NAN);
-    ensure!(rate > 5.0, "thirty entries in three seconds: {found}");
+    ensure!((5.0..=10.0).contains(&rate), "thirty entries in three seconds: {found}");
     let far_first = [("closed_here", 0.into()), ("closed_by_peer", 20.into())];
     expect(check.upstream(FAR4, 9002)?, &far_first)
 }

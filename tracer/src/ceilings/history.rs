@@ -95,7 +95,14 @@ impl History {
             forecast::of_entries(&passing.ages_s, passing.hold_s, samples, ceiling.limit)
         };
         // Entries that may be taken over still tell how many were made.
-        let entered = forecast::entry_rate(&passing.ages_s, super::ephemeral_ports::TIME_WAIT_S);
+        let ages_s = &passing.ages_s;
+        let entered = match self.interval_s() {
+            Some(interval_s) => {
+                let new = ages_s.iter().filter(|&&age_s| age_s <= interval_s).count();
+                Some(per_s(new as u64, interval_s))
+            }
+            None => forecast::entry_rate(ages_s, super::ephemeral_ports::TIME_WAIT_S),
+        };
         match &mut ceiling.traffic {
             Some(traffic) => traffic.entered_per_s = entered,
             None => ceiling.entered_per_s = entered,

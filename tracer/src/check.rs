@@ -79,7 +79,7 @@ pub struct Report {
 }
 
 /// Failures that nobody counts unless somebody watches.
-const UNCOUNTED: &str = "failures of connect(), bind() and of open files: the kernel keeps no count of them; --interval 5s \
+pub const UNCOUNTED: &str = "failures of connect(), bind() and of open files: the kernel keeps no count of them; --interval 5s \
                          watches for as long and counts";
 
 /// Checks. `say` is told when the failures are being counted.
@@ -114,6 +114,10 @@ pub fn run(plan: &Plan, say: impl FnOnce(&str)) -> Result<Report> {
         }
         (what_if, Findings::judge(found, &plan.thresholds))
     });
+    if history.left_out > 0 {
+        unseen
+            .push(format!("{} upstreams of a namespace with the fewest sockets", history.left_out));
+    }
     let now = Findings::judge(now, &plan.thresholds);
     Ok(Report { now, what_if, unseen, own_netns: netns::own() })
 }

@@ -10,6 +10,9 @@ use crate::{
     },
 };
 
+/// A few connections at once fill up a backlog of this size.
+const SMALL: u32 = 5;
+
 /// The findings of a namespace: one for each listener.
 #[must_use]
 pub fn assess(namespace: &Namespace, owners: &Owners) -> Vec<Ceiling> {
@@ -40,6 +43,12 @@ pub fn assess(namespace: &Namespace, owners: &Owners) -> Vec<Ceiling> {
             since,
             who: Vec::new(),
         }));
+        if backlog <= SMALL {
+            ceiling.idle = true;
+            ceiling.notes.push(
+                "so small a backlog is full at times: no finding unless it overflows".to_owned(),
+            );
+        }
         match owners.of(socket.inode) {
             Some(Holder::One(process)) => {
                 ceiling.who.push(User::Process(process.pid, process.comm, 1));

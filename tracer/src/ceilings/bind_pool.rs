@@ -3,6 +3,7 @@
 //! (`inet_csk_find_open_port`, `inet_csk_bind_conflict` in `net/ipv4/inet_connection_sock.c`).
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     net::{IpAddr, Ipv4Addr},
 };
@@ -14,11 +15,14 @@ use crate::{
     ports::PortSet,
 };
 
+/// Most pools of a namespace that are told of: those with most ports in use.
+const MAX_POOLS: usize = 1024;
+
 /// What is common to the pools of a namespace.
 struct Pools {
     /// The range, less reserved ports.
     pool: PortSet,
-    taken: HashMap<IpAddr, PortSet>,
+    taken: HashMap<IpAddr, Vec<u16>>,
     /// Those of `0.0.0.0`, which leave IPv6 addresses alone, and of `::`, which block all.
     any_v4: PortSet,
     any_v6: PortSet,
@@ -41,7 +45,7 @@ impl Pools {
         if settings.port_range.len() == 3 {
             pool.remove(*settings.port_range.end());
         }
-        let mut taken = HashMap::<_, PortSet>::new();
+        let mut taken = HashMap::<_, Vec<u16>>::new();
         let (mut any_v4, mut any_v6) = (PortSet::default(), PortSet::default());
         let mut connected_v6 = PortSet::default();
         let (mut listed, mut listens) = (PortSet::default(), PortSet::default());
@@ -53,7 +57,7 @@ impl Pools {
             match socket.src {
                 IpAddr::V4(any) if any.is_unspecified() => any_v4.insert(socket.sport),
                 IpAddr::V6(any) if any.is_unspecified() => any_v6.insert(socket.sport),
-                src => taken.entry(src).or_default().insert(socket.sport),
+                src => taken.entry(src).or_default().push(socket.sport),
             }
             let connected = ![State::LISTEN, State::CLOSE].contains(&socket.state);
             if socket.src.is_ipv6() && connected {
@@ -84,10 +88,10 @@ impl Pools {
         if src.is_unspecified() {
             let blocks = |other: &IpAddr| other.is_ipv4() || src.is_ipv6();
             let all = self.taken.iter().filter(|(other, _)| blocks(other));
-            all.for_each(|(_, ports)| taken.add(ports));
+            all.for_each(|(_, ports)| taken.extend(ports.iter().copied()));
             taken.add(&self.connected_v6);
         } else if let Some(ports) = self.taken.get(&src) {
-            taken.add(ports);
+            taken.extend(ports.iter().copied());
         }
         taken.retain(&self.pool);
         taken
@@ -100,7 +104,7 @@ impl Pools {
             doubtful = self.connected_v6.clone();
             doubtful.subtract(&self.any_v4);
             let four = self.taken.iter().filter(|(other, _)| other.is_ipv4());
-            four.for_each(|(_, ports)| doubtful.subtract(ports));
+            four.flat_map(|(_, ports)| ports).for_each(|&port| doubtful.remove(port));
         }
         doubtful.add(&self.unlisted);
         doubtful.subtract(&self.any_v6);
@@ -139,7 +143,10 @@ pub(super) fn assess(
     wider: Option<&remedy::Wider>,
 ) -> Vec<Ceiling> {
     let pools = Pools::of(namespace);
-    let mut addresses: HashSet<IpAddr> = pools.taken.keys().copied().collect();
+    let mut fullest: Vec<_> = pools.taken.iter().collect();
+    fullest.sort_by_key(|(src, ports)| (Reverse(ports.len()), **src));
+    let mut addresses: HashSet<IpAddr> =
+        fullest.into_iter().take(MAX_POOLS).map(|(src, _)| *src).collect();
     if !addresses.is_empty() {
         addresses.insert(Ipv4Addr::UNSPECIFIED.into());
     }
@@ -161,9 +168,10 @@ pub(super) fn assess(
 
 fn complete(ceiling: &mut Ceiling, namespace: &Namespace, pools: &Pools) {
     let range = &namespace.settings.port_range;
-    ceiling.idle = pools.bound.is_empty();
+    // A port or two are some service's; who binds to port 0 has many.
+    ceiling.idle = pools.bound.len() * 20 < pools.pool.len();
     if ceiling.idle {
-        ceiling.notes.push("nobody seems to bind to port 0: no finding".to_owned());
+        ceiling.notes.push("hardly anybody binds to port 0: no finding unless it fails".to_owned());
     }
     ceiling.evidence = format!(
         "net.ipv4.ip_local_port_range {}-{}, {} reserved; sockets of this address from sock_diag",

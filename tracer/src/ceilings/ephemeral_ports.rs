@@ -6,6 +6,7 @@
 //! `tcp_twsk_unique` (`net/ipv4/tcp_ipv4.c`).
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     net::IpAddr,
     ops::RangeInclusive,
@@ -31,6 +32,12 @@ use crate::{
 pub const TIME_WAIT_S: f64 = 60.0;
 /// Index of `lo` in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
+/// Most groups of a namespace that are told of: anybody can make many.
+const MAX_GROUPS: usize = 16_384;
+/// Most port ranges of their own that are told of a group's sockets.
+const MAX_RANGES: usize = 16;
+/// Fewer ports than this in a range of their own are meant to be used up.
+const FEW_PORTS: usize = 16;
 /// Most processes that are named.
 const MAX_WHO: usize = 5;
 
@@ -182,9 +189,9 @@ pub fn measure(namespace: &Namespace, src: IpAddr, dst: IpAddr, dport: u16) -> P
 }
 
 /// All groups of a namespace, and its pools for `bind()`; `failing`: whose calls failed, whether there are
-/// sockets or not.
+/// sockets or not. Gives also how many groups were left out, those with the fewest sockets.
 #[must_use]
-pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<Ceiling> {
+pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> (Vec<Ceiling>, usize) {
     let usable = usable(&namespace.settings, &namespace.ports.bound);
     let reuse = Reuse::of(namespace);
     let mut groups: HashMap<Group, Members<'_>> = HashMap::new();
@@ -205,6 +212,13 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<
         let others = others.map(|members| members.sockets.clone()).unwrap_or_default();
         groups.entry(group).or_default().sockets.extend(others);
     }
+    let left_out = groups.len().saturating_sub(MAX_GROUPS);
+    if left_out > 0 {
+        let mut by_size: Vec<_> = groups.into_iter().collect();
+        by_size.sort_by_key(|(group, members)| (Reverse(members.sockets.len()), *group));
+        by_size.truncate(MAX_GROUPS);
+        groups = by_size.into_iter().collect();
+    }
     let whole = &namespace.settings.port_range;
     let wider = remedy::Wider::of(namespace);
     let place = Place { namespace, owners, reuse, wider: wider.as_ref() };
@@ -220,6 +234,7 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<
             .collect();
         ranges.sort_by_key(|range| (*range.start(), *range.end()));
         ranges.dedup();
+        ranges.truncate(MAX_RANGES);
         for range in ranges {
             // Without the rule for a range of three: such sockets try every port.
             let mut usable = PortSet::from(range.clone());
@@ -229,7 +244,7 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> Vec<
         }
     }
     found.extend(bind_pool::assess(namespace, failing, wider.as_ref()));
-    found
+    (found, left_out)
 }
 
 /// What a socket's own range comes to: each end counts where it lies in the namespace's
@@ -292,6 +307,7 @@ impl<'a> Pool<'a> {
             closed: None,
         });
         ceiling.passing = Passing { ages_s: count.ages_s, hold_s };
+        ceiling.idle = self.own && self.range.len() < FEW_PORTS;
         ceiling.who = who(&members.sockets, owners);
         ceiling.evidence = self.evidence.clone().into();
         let ends = (group.src, group.dst);
@@ -335,7 +351,7 @@ fn who(sockets: &[&Socket], owners: &Owners) -> Vec<User> {
         }
     }
     let mut counts: Vec<_> = counts.into_iter().collect();
-    counts.sort_by_key(|&(pid, (_, sockets))| (std::cmp::Reverse(sockets), pid));
+    counts.sort_by_key(|&(pid, (_, sockets))| (Reverse(sockets), pid));
     let named = counts.into_iter().take(MAX_WHO);
     named.map(|(pid, (comm, sockets))| User::Process(pid, comm, sockets)).collect()
 }

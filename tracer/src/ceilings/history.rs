@@ -29,6 +29,8 @@ pub struct History {
     /// Failures since the first survey; `None`: not counted.
     pub tally: Option<Tally>,
     ends: HashMap<Peer, Ended>,
+    /// Most upstreams of a namespace that a survey had no room for.
+    pub left_out: usize,
     /// Upstreams and pools that are findings whether they have sockets or not.
     pub(super) expected: Vec<Whose>,
 }

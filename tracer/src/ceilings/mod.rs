@@ -323,12 +323,25 @@ impl Ceiling {
         self.limit.saturating_add(u64::from(queue))
     }
 
-    /// Whether it failed since the check began. Entries that could not be put into a conntrack table may
-    /// have found an equal one there: nothing is lost then.
+    /// Failures since the check began that are sure to be of this ceiling. A listener also drops for other
+    /// causes than a full queue, and conntrack when an entry has lost a race with its like.
+    #[must_use]
+    pub fn failed_now(&self) -> u64 {
+        let nearly_full = self.ratio() >= 0.9;
+        let sure = |failed: &&Failed| match (self.subject.kind(), failed.error) {
+            (Kind::AcceptQueue, error) => error == "ListenOverflows",
+            (Kind::Conntrack, "drop") => nearly_full,
+            (Kind::Conntrack, error) => error == "early_drop",
+            _ => true,
+        };
+        let now = self.failures.iter().filter(|failed| failed.since == Since::Interval);
+        now.filter(sure).map(|failed| failed.count).sum()
+    }
+
+    /// Whether there were such.
     #[must_use]
     pub fn fails_now(&self) -> bool {
-        let now = |failed: &Failed| failed.since == Since::Interval && failed.count > 0;
-        self.failures.iter().any(|failed| now(failed) && failed.error != "insert_failed")
+        self.failed_now() > 0
     }
 }
 
@@ -339,7 +352,9 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
     let mut found = Vec::new();
     for namespace in &survey.namespaces {
         let failing = failing(namespace.netns, history);
-        found.extend(ephemeral_ports::assess(namespace, &survey.owners, &failing));
+        let (ports, left_out) = ephemeral_ports::assess(namespace, &survey.owners, &failing);
+        found.extend(ports);
+        history.left_out = history.left_out.max(left_out);
         found.push(time_wait::assess(namespace));
         found.extend(conntrack::assess(namespace));
         found.extend(accept_queue::assess(namespace, &survey.owners));

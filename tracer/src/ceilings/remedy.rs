@@ -16,6 +16,8 @@ const FIRST: u16 = 1024;
 const TIME_WAIT_BYTES: u64 = 280;
 /// Bytes that the kernel keeps for a tracked connection (slab `nf_conntrack`), about.
 const CONNTRACK_BYTES: u64 = 320;
+/// Characters of a list of ports that is still printed.
+const LONGEST_LIST: usize = 400;
 /// A backlog that is large enough for most.
 const BACKLOG: u64 = 4096;
 
@@ -58,16 +60,21 @@ impl Wider {
         let listeners: PortSet =
             listeners.map(|socket| socket.sport).filter(|p| range.contains(p)).collect();
         let more = listeners.iter().any(|port| !reserved.contains(port));
+        let count = listeners.len();
         reserved.add(&listeners);
         let mut usable = PortSet::from(range);
         usable.subtract(&reserved);
         usable.subtract(&namespace.ports.bound);
         let range = sysctl(namespace, "net.ipv4.ip_local_port_range", &format!("{first} 65535"));
+        let list = reserved.to_string();
         let reserve = more.then(|| {
-            format!(
-                "{} && ",
-                sysctl(namespace, "net.ipv4.ip_local_reserved_ports", &reserved.to_string())
-            )
+            if list.len() > LONGEST_LIST {
+                // Every finding has it.
+                return format!(
+                    "with {count} ports of listeners in net.ipv4.ip_local_reserved_ports: "
+                );
+            }
+            format!("{} && ", sysctl(namespace, "net.ipv4.ip_local_reserved_ports", &list))
         });
         let commands = format!("{}{range}", reserve.unwrap_or_default());
         Some(Self { commands, usable: usable.len().into() })
@@ -85,7 +92,8 @@ pub(super) fn ports(
     let mut ways = vec!["keep connections to the upstream open (keepalive)".to_owned()];
     if let Some(Wider { commands, usable }) = wider {
         ways.push(format!(
-            "{commands} ({} usable ports instead of {})",
+            "{commands} ({} usable ports instead of {}; look for UDP services, NodePorts and stopped services in \
+             there first)",
             thousands(*usable),
             thousands(limit)
         ));
@@ -136,12 +144,18 @@ pub(super) fn time_wait(namespace: &Namespace) -> Vec<String> {
 pub(super) fn conntrack(namespace: &Namespace, table: &Conntrack) -> Vec<String> {
     let value = table.max.max(table.count).saturating_mul(2);
     let shorter = sysctl(namespace, "net.netfilter.nf_conntrack_tcp_timeout_time_wait", "30");
+    // Chains of four are short enough.
+    let buckets = value.div_ceil(4);
+    let more = if table.buckets > 0 && table.buckets < buckets {
+        format!("sysctl -w net.netfilter.nf_conntrack_buckets={buckets} && ")
+    } else {
+        String::new()
+    };
     vec![
         format!(
-            "on the host, not in a container: sysctl -w net.netfilter.nf_conntrack_max={value} (about {} when \
-             full) && sysctl -w net.netfilter.nf_conntrack_buckets={}",
+            "on the host, not in a container: {more}sysctl -w net.netfilter.nf_conntrack_max={value} (about {} \
+             when full)",
             size(value.saturating_mul(CONNTRACK_BYTES)),
-            value.div_ceil(4).max(1024)
         ),
         format!("forget closed connections sooner: {shorter}"),
         "don't track the proxy's own connections (nft: notrack)".to_owned(),
@@ -168,7 +182,9 @@ const ENOUGH_FILES: u64 = 65_536;
 
 /// Open files of a process.
 pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> Vec<String> {
-    let most = nr_open.unwrap_or(1 << 20);
+    let nr_open = nr_open.unwrap_or(1 << 20);
+    let first = files.soft >= nr_open;
+    let most = if first { nr_open.saturating_mul(2) } else { nr_open };
     let (value, hard) = if files.hard > files.soft {
         (files.hard.min(most), files.hard.min(most))
     } else {
@@ -182,8 +198,8 @@ pub(super) fn open_files(files: &OpenFiles, nr_open: Option<u64>) -> Vec<String>
              needs as many"
         ),
     ];
-    if value <= files.soft {
-        ways.insert(0, format!("first: sysctl -w fs.nr_open={}", most.saturating_mul(2)));
+    if first {
+        ways[0] = format!("now: sysctl -w fs.nr_open={most} && {}", &ways[0]["now: ".len()..]);
     }
     ways
 }

@@ -194,6 +194,7 @@ fn counters_are_told_as_they_were_and_as_they_moved() {
     there.conntrack = Some(Conntrack {
         count: 5,
         max: 10,
+        buckets: 10,
         refused: Some(Refused { drop: 3, early_drop: 0, insert_failed: 0 }),
     });
     there.drops = [(80, 2)].into();

@@ -21,6 +21,12 @@ pub fn assess(namespace: &Namespace) -> Ceiling {
     });
     ceiling.evidence =
         "tw in /proc/net/sockstat, net.ipv4.tcp_max_tw_buckets, TCPTimeWaitOverflow in /proc/net/netstat".into();
+    if ceiling.ratio() >= 0.8 {
+        ceiling.notes.push(
+            "when it is full no call fails, but sockets that close are forgotten at once"
+                .to_owned(),
+        );
+    }
     ceiling.remedy = remedy::time_wait(namespace);
     ceiling
 }

@@ -19,6 +19,8 @@ pub struct Conntrack {
     pub count: u64,
     /// Room (`nf_conntrack_max`): one setting for the host; 0: no bound.
     pub max: u64,
+    /// Buckets of its hash table (`nf_conntrack_buckets`).
+    pub buckets: u64,
     /// What it refused; `None`: this kernel doesn't tell this user.
     pub refused: Option<Refused>,
 }
@@ -26,7 +28,8 @@ pub struct Conntrack {
 /// Counters of all CPUs together (`struct ip_conntrack_stat`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// Packets dropped since there was no room for their connection.
+    /// Packets dropped: no room for their connection; also, rarely, one that lost a race with its like
+    /// (`nf_ct_resolve_clash`).
     pub drop: u64,
     /// Entries given up early to make room.
     pub early_drop: u64,
@@ -44,6 +47,8 @@ impl Conntrack {
             return Ok(None);
         };
         let max = settings::read("net/netfilter/nf_conntrack_max")?;
+        let buckets = settings::read("net/netfilter/nf_conntrack_buckets");
+        let buckets = buckets.ok().and_then(|text| settings::number(&text)).unwrap_or(0);
         let number = |text: &str| {
             settings::number(text).context("the conntrack table's size makes no sense")
         };
@@ -52,7 +57,7 @@ impl Conntrack {
             // A kernel without this file (CONFIG_NF_CONNTRACK_PROCFS) may have it over netlink.
             Err(_) => ask().ok(),
         };
-        Ok(Some(Self { count: number(&count)?, max: number(&max)?, refused }))
+        Ok(Some(Self { count: number(&count)?, max: number(&max)?, buckets, refused }))
     }
 }
 

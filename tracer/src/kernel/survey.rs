@@ -195,7 +195,7 @@ impl Surveyor {
     /// Gives each namespace what the kernel's tables say of it.
     fn distribute(&self, survey: &mut Survey) {
         match self.tables.get().map(|mut tables| tables.take()) {
-            Ok(held) => {
+            Ok(mut held) => {
                 if held.incomplete {
                     survey.unseen.push(
                         "some ports held by bind(), or entries without timestamps: a bucket of the \
@@ -207,7 +207,7 @@ impl Surveyor {
                     if namespace.ports.inferred {
                         namespace.ports = BoundPorts::concluded(&namespace.sockets);
                     } else {
-                        namespace.ports = BoundPorts::of(namespace.netns, &held);
+                        namespace.ports = BoundPorts::of(namespace.netns, &mut held);
                     }
                 }
             }
@@ -292,17 +292,12 @@ fn find(which: &Which, unseen: &mut Vec<String>) -> Vec<(u32, PathBuf)> {
 }
 
 impl BoundPorts {
-    fn of(netns: u32, held: &Held) -> Self {
+    fn of(netns: u32, held: &mut Held) -> Self {
         Self {
-            bound: held.bound.get(&netns).cloned().unwrap_or_default(),
-            unstamped: Some(held.unstamped.iter().filter(|t| t.netns == netns).copied().collect()),
-            ranged: held
-                .ranged
-                .iter()
-                .filter(|(tuple, _)| tuple.netns == netns)
-                .map(|(tuple, range)| (*tuple, range.clone()))
-                .collect(),
-            inferred: false,
+            bound: held.bound.remove(&netns).unwrap_or_default(),
+            unstamped: Some(held.unstamped.remove(&netns).unwrap_or_default()),
+            ranged: held.ranged.remove(&netns).unwrap_or_default(),
+            inferred: held.incomplete,
         }
     }
 

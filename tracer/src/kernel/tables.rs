@@ -45,10 +45,11 @@ pub struct Tuple {
 pub struct Held {
     /// Ports that `connect()` passes over since somebody has them by `bind()`, by network namespace.
     pub bound: HashMap<u32, PortSet>,
-    /// TIME-WAIT entries that saw no timestamps, so that `connect()` never takes them over.
-    pub unstamped: HashSet<Tuple>,
-    /// Sockets with a port range of their own (`IP_LOCAL_PORT_RANGE`), as they asked for it.
-    pub ranged: HashMap<Tuple, RangeInclusive<u16>>,
+    /// TIME-WAIT entries that saw no timestamps, so that `connect()` never takes them over; by network namespace.
+    pub unstamped: HashMap<u32, HashSet<Tuple>>,
+    /// Sockets with a port range of their own (`IP_LOCAL_PORT_RANGE`), as they asked for it;
+    /// by network namespace.
+    pub ranged: HashMap<u32, HashMap<Tuple, RangeInclusive<u16>>>,
     /// Something was skipped: a bucket with too many entries.
     pub incomplete: bool,
 }
@@ -177,12 +178,13 @@ impl Held {
         match entry.kind {
             kind::BOUND => self.bound.entry(entry.netns).or_default().insert(entry.sport),
             kind::UNSTAMPED => {
-                self.unstamped.insert(tuple);
+                self.unstamped.entry(entry.netns).or_default().insert(tuple);
             }
             kind::RANGED => {
                 let bytes = entry.range.to_le_bytes();
                 let [first, last] = [[bytes[0], bytes[1]], [bytes[2], bytes[3]]];
-                self.ranged.insert(tuple, u16::from_le_bytes(first)..=u16::from_le_bytes(last));
+                let range = u16::from_le_bytes(first)..=u16::from_le_bytes(last);
+                self.ranged.entry(entry.netns).or_default().insert(tuple, range);
             }
             _ => {}
         }

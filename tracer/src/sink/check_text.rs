@@ -1,11 +1,11 @@
 //! `check --format text`: what is wrong first, with its remedy; one line for each kind that is well.
 
-use std::io::Write;
+use std::{cmp::Ordering, io::Write};
 
 use super::text::{BOLD, Paint, RED, YELLOW};
 use crate::{
     ceilings::{Ceiling, Failed, Kind, Since, Subject, Traffic, User, thresholds::Status},
-    check::{Findings, Judged, Report},
+    check::{Findings, Judged, Report, UNCOUNTED},
     human::{rate, thousands, time_left},
 };
 
@@ -16,13 +16,14 @@ const SHOWN_WHO: usize = 5;
 
 /// Prints it; `colour`: paint.
 pub fn print(report: &Report, colour: bool, out: &mut Vec<u8>) {
+    let blind = report.unseen.iter().filter(|what| *what != UNCOUNTED).count();
     let page = Page { paint: Paint(colour), own_netns: report.own_netns };
     let paint = page.paint;
-    page.findings(&report.now, "socklife", out);
+    page.findings(&report.now, "socklife", blind, out);
     if let Some((what_if, found)) = &report.what_if {
         paint.line("", "", out);
         paint.line(BOLD, &format!("what if {what_if}"), out);
-        page.findings(found, "it would be", out);
+        page.findings(found, "it would be", 0, out);
     }
     if !report.unseen.is_empty() {
         paint.line("", "", out);
@@ -40,24 +41,28 @@ struct Page {
 }
 
 impl Page {
-    fn findings(&self, findings: &Findings, title: &str, out: &mut Vec<u8>) {
+    fn findings(&self, findings: &Findings, title: &str, unseen: usize, out: &mut Vec<u8>) {
         let paint = self.paint;
         let count = |status| findings.list.iter().filter(|judged| judged.status == status).count();
         // Monitoring systems show the first line.
         let summary = format!(
-            "{title} {}: {} critical, {} warning, {} ok{}",
+            "{title} {}: {} critical, {} warning, {} ok{}{}",
             findings.status.name(),
             count(Status::Critical),
             count(Status::Warning),
             count(Status::Ok),
+            if unseen > 0 { format!(", {unseen} things not seen") } else { String::new() },
             worst(findings).map_or_else(String::new, |worst| format!("; {}", self.headline(worst))),
         );
-        paint.line(style(findings.status), &summary, out);
+        // Behind a bar they look for figures of their own.
+        paint.line(style(findings.status), &summary.replace('|', "/"), out);
         for status in [Status::Critical, Status::Warning] {
             for kind in Kind::ALL {
-                let these = findings.list.iter().filter(|judged| {
+                let of_it = |judged: &&Judged| {
                     judged.status == status && judged.ceiling.subject.kind() == kind
-                });
+                };
+                let mut these: Vec<_> = findings.list.iter().filter(of_it).collect();
+                these.sort_by(|a, b| by_weight(a, b));
                 let (mut shown, mut more) = (0, 0);
                 for judged in these {
                     if shown == SHOWN {
@@ -184,11 +189,23 @@ fn style(status: Status) -> &'static str {
 
 fn worst(findings: &Findings) -> Option<&Ceiling> {
     let bad = findings.list.iter().filter(|judged| judged.status > Status::Unknown);
-    let worst = bad.max_by(|a, b| {
-        let rank = |judged: &Judged| (judged.status, judged.ceiling.fails_now());
-        rank(a).cmp(&rank(b)).then(a.ceiling.ratio().total_cmp(&b.ceiling.ratio()))
-    });
-    worst.map(|judged| &judged.ceiling)
+    bad.min_by(|a, b| by_weight(a, b)).map(|judged| &judged.ceiling)
+}
+
+/// What fails most goes first, then what may fail: ports before files, files before the rest.
+fn by_weight(a: &Judged, b: &Judged) -> Ordering {
+    let failed = |judged: &Judged| judged.ceiling.failed_now();
+    let kind = |judged: &Judged| match judged.ceiling.subject.kind() {
+        Kind::EphemeralPorts => 0,
+        Kind::OpenFiles => 1,
+        Kind::Conntrack => 2,
+        Kind::AcceptQueue => 3,
+        Kind::TimeWait => 4,
+    };
+    (b.status.cmp(&a.status))
+        .then(failed(b).cmp(&failed(a)))
+        .then(kind(a).cmp(&kind(b)))
+        .then(b.ceiling.ratio().total_cmp(&a.ceiling.ratio()))
 }
 
 fn failure(failed: &Failed) -> String {

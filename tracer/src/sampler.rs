@@ -1,6 +1,7 @@
 //! While connects fail for want of a local port: how many ports are in use toward that upstream.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
@@ -11,7 +12,6 @@ use crate::{
     ceilings::ephemeral_ports::{self, PortUse},
     failures::FailureKey,
     kernel::{
-        ring::boot_time_ns,
         snapshot::Which,
         survey::{Scope, Surveyor},
     },
@@ -33,7 +33,8 @@ type Sample = Vec<(FailureKey, PortUse)>;
 pub struct PortSampler {
     under_way: Option<oneshot::Receiver<Sample>>,
     started: Option<Instant>,
-    since_ns: u64,
+    /// The last failure of each row when it was last measured. Bounded as the table's rows are.
+    measured: HashMap<FailureKey, u64>,
     /// Made when it is first needed: it loads programs.
     surveyor: Arc<OnceLock<Surveyor>>,
 }
@@ -55,15 +56,17 @@ impl PortSampler {
     }
 
     fn start(&mut self, table: &Table) {
-        let failing: Vec<FailureKey> = table
-            .failing(Reason::PortRangeExhausted, self.since_ns)
-            .map(|(key, _)| key.clone())
-            .take(MAX_ROWS)
-            .collect();
-        if failing.is_empty() {
+        // Not by the clock: an event comes some time after it happened.
+        let new = table
+            .failing(Reason::PortRangeExhausted)
+            .filter(|(key, row)| self.measured.get(key) != Some(&row.last_ns))
+            .map(|(key, row)| (key.clone(), row.last_ns));
+        let new: Vec<(FailureKey, u64)> = new.take(MAX_ROWS).collect();
+        if new.is_empty() {
             return;
         }
-        self.since_ns = boot_time_ns();
+        let failing = new.iter().map(|(key, _)| key.clone()).collect();
+        self.measured.extend(new);
         self.started = Some(Instant::now());
         let (answer, result) = oneshot::channel();
         let surveyor = Arc::clone(&self.surveyor);
@@ -77,9 +80,14 @@ impl PortSampler {
         }
     }
 
-    /// Waits for a measurement under way.
+    /// Waits for a measurement under way, and for one of what failed since it was begun.
     pub async fn finish(&mut self, table: &mut Table) {
-        self.poll(table);
+        self.arrive(table).await;
+        self.start(table);
+        self.arrive(table).await;
+    }
+
+    async fn arrive(&mut self, table: &mut Table) {
         if let Some(result) = self.under_way.take()
             && let Ok(Ok(sample)) = tokio::time::timeout(LAST_WAIT, result).await
         {

@@ -176,16 +176,9 @@ impl Table {
         rows
     }
 
-    /// The rows of a reason that failed after a time, in no order.
-    pub fn failing(
-        &self,
-        reason: Reason,
-        since_ns: u64,
-    ) -> impl Iterator<Item = (&FailureKey, &FailureRow)> {
-        let wanted = move |key: &FailureKey, row: &FailureRow| {
-            key.reason == Some(reason) && row.last_ns > since_ns
-        };
-        self.rows.iter().filter(move |&(key, row)| wanted(key, row))
+    /// The rows of a reason, in no order.
+    pub fn failing(&self, reason: Reason) -> impl Iterator<Item = (&FailureKey, &FailureRow)> {
+        self.rows.iter().filter(move |(key, _)| key.reason == Some(reason))
     }
 
     /// Whether the totals are lower bounds: events were lost, or left out by a filter on owners that

@@ -51,7 +51,7 @@ impl Page {
             count(Status::Critical),
             count(Status::Warning),
             count(Status::Ok),
-            if unseen > 0 { format!(", {unseen} things not seen") } else { String::new() },
+            if unseen > 0 { format!(", not seen: {unseen}") } else { String::new() },
             worst(findings).map_or_else(String::new, |worst| format!("; {}", self.headline(worst))),
         );
         // Behind a bar they look for figures of their own.

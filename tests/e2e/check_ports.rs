@@ -59,6 +59,22 @@ fn upstream(link: &Link, grower: &Grower, used: u64, status: &str) -> Result<Val
     Ok(found.clone())
 }
 
+/// As many failures as the process saw, and all of them its own.
+fn failed_in(found: &Value, error: &str, failed: u64, grower: &Grower) -> Result<()> {
+    ensure!(failures(found, error) == failed, "{failed} calls failed: {found}");
+    let own = BTreeMap::from([(grower.pid(), failed)]);
+    ensure!(who_failed(found, error) == own, "who failed: {found}");
+    Ok(())
+}
+
+/// What a check sees of eight more once the range is that of the remedy.
+fn after_remedy(link: &Link, found: &Value, grower: &mut Grower) -> Result<Check> {
+    link.near.sysctl(NAME, &remedy(found, NAME)?)?;
+    let watch = Check::watch(&link.near, &["--interval=2s"])?;
+    grower.take(8)?;
+    watch.end()
+}
+
 /// From half full to full, then failures, then the remedy.
 fn pool_fills() -> Result<()> {
     let link = Link::new()?;
@@ -81,16 +97,8 @@ fn pool_fills() -> Result<()> {
         found,
         &[("status", "CRITICAL".into()), ("used", PORTS.into()), ("headroom", 0.into())],
     )?;
-    ensure!(failures(found, "EADDRNOTAVAIL") == failed, "{failed} connects failed: {found}");
-    ensure!(
-        who_failed(found, "EADDRNOTAVAIL") == BTreeMap::from([(grower.pid(), failed)]),
-        "who failed: {found}"
-    );
-
-    link.near.sysctl(NAME, &remedy(found, NAME)?)?;
-    let watch = Check::watch(&link.near, &["--interval=2s"])?;
-    grower.take(8)?;
-    let check = watch.end()?;
+    failed_in(found, "EADDRNOTAVAIL", failed, &grower)?;
+    let check = after_remedy(&link, found, &mut grower)?;
     let found = check.upstream(FAR4, 9001)?;
     expect(found, &[("status", "OK".into()), ("used", (PORTS + 8).into())])?;
     ensure!(!fails(found) && check.code == 0, "after the remedy: {found}");
@@ -157,16 +165,8 @@ fn bind_pool() -> Result<()> {
     let found = check.one("ephemeral-ports", "bind", &[("src", NEAR4.into())])?;
     println!("{found:#}");
     expect(found, &[("status", "CRITICAL".into()), ("headroom", 0.into())])?;
-    ensure!(failures(found, "EADDRINUSE") == failed, "{failed} binds failed: {found}");
-    ensure!(
-        who_failed(found, "EADDRINUSE") == BTreeMap::from([(grower.pid(), failed)]),
-        "who failed: {found}"
-    );
-
-    link.near.sysctl(NAME, &remedy(found, NAME)?)?;
-    let watch = Check::watch(&link.near, &["--interval=2s"])?;
-    grower.take(8)?;
-    let check = watch.end()?;
+    failed_in(found, "EADDRINUSE", failed, &grower)?;
+    let check = after_remedy(&link, found, &mut grower)?;
     let failed = check.all("ephemeral-ports", "bind").into_iter();
     let failed: u64 = failed.map(|found| failures(found, "EADDRINUSE")).sum();
     ensure!(failed == 0 && check.code == 0, "after the remedy: {}", check.found);

@@ -1,0 +1,252 @@
+//! What the live view shows of one moment: plain values, worst first. A shot is made once a second; the
+//! last ten minutes of them are what one can travel back through.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    ceilings::{Subject, thresholds::Status},
+    check::Judged,
+    event::{Comm, Loss},
+    reason::Reason,
+};
+
+/// One moment.
+#[derive(Clone, Debug, Default)]
+pub struct Shot {
+    /// When: nanoseconds since boot.
+    pub at_ns: u64,
+    /// Seconds that its rates cover; 0: there are none yet.
+    pub rates_s: f64,
+    /// When sockets and open files were last listed: nanoseconds since boot; `None`: not yet.
+    pub listed_ns: Option<u64>,
+    /// What is wrong, worst first; empty: nothing is.
+    pub incidents: Vec<Incident>,
+    /// Findings, worst first; the fullest of each kind is among them.
+    pub gauges: Vec<Gauge>,
+    /// Where this host connects to, in no order.
+    pub upstreams: Arc<Vec<Upstream>>,
+    /// Processes that have sockets, or whose calls failed; in no order.
+    pub processes: Arc<Vec<Process>>,
+    /// What there was no room for in here.
+    pub left_out: LeftOut,
+    /// How all this came to be known, and what that costs.
+    pub ground: Ground,
+    /// What could not be seen, and how to get it.
+    pub unseen: Arc<Vec<String>>,
+    /// Our own network namespace: subjects in others are shown with theirs.
+    pub own_netns: Option<u32>,
+}
+
+/// Rows that a shot has no room for: the quietest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Findings.
+    pub gauges: u64,
+    /// Upstreams.
+    pub upstreams: u64,
+    /// Processes.
+    pub processes: u64,
+}
+
+/// Something that is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// How bad.
+    pub status: Status,
+    /// What it is about.
+    pub about: About,
+    /// One sentence: who can't do what, toward whom, why, how often. Foreign names in it are inert.
+    pub sentence: String,
+    /// What to do: one of these.
+    pub remedy: Vec<String>,
+    /// Failures a second; 0: none yet.
+    pub per_s: f64,
+    /// A figure in it was inferred, or events were lost meanwhile: there may be more.
+    pub doubt: Option<&'static str>,
+}
+
+/// What an incident is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A ceiling.
+    Ceiling(Subject),
+    /// Failures toward an upstream that no ceiling caused.
+    Upstream(UpstreamKey),
+    /// Failures of this host's clients, or without a remote end.
+    Other,
+}
+
+/// A finding, and how it came there.
+#[derive(Clone, Debug)]
+pub struct Gauge {
+    /// The finding, without the ages of its entries.
+    pub judged: Arc<Judged>,
+    /// Used part of the limit (0 to 1, and above) at each shot, oldest first; the last is now.
+    pub trend: Arc<[f32]>,
+    /// Failures a second, lately.
+    pub fails_per_s: f64,
+}
+
+/// An upstream by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UpstreamKey {
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// Address.
+    pub dst: IpAddr,
+    /// Port.
+    pub dport: u16,
+}
+
+/// Where this host connects to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// Its name.
+    pub key: UpstreamKey,
+    /// Its sockets, as they were last listed; `None`: not yet.
+    pub sockets: Option<Sockets>,
+    /// Local ports of the source address with the least room; `None`: not known.
+    pub ports: Option<Ports>,
+    /// Connections that became established, a second.
+    pub opened_per_s: f64,
+    /// Connections that began to close, or were reset, a second.
+    pub closed_per_s: f64,
+    /// Entries in TIME-WAIT made a second; `None`: not known.
+    pub time_wait_per_s: Option<f64>,
+    /// That rate was concluded from state changes.
+    pub time_wait_inferred: bool,
+    /// Connections that this side closed first, since the start.
+    pub closed_here: u64,
+    /// Connections that the upstream closed first, since the start.
+    pub closed_by_peer: u64,
+    /// Failures by reason since the start, most first; of an unknown reason: `None`.
+    pub failures: Vec<(Option<Reason>, u64)>,
+    /// Failures a second.
+    pub fails_per_s: f64,
+    /// How long a connect took lately; `None`: none succeeded.
+    pub latency: Option<Latency>,
+    /// Source addresses, the one with the least room first; some only.
+    pub sources: Vec<Source>,
+    /// Processes with sockets toward it, most first; some only.
+    pub processes: Vec<(u32, Comm, u64)>,
+}
+
+impl Upstream {
+    /// Failures since the start.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// Sockets by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// ESTAB
+    pub established: u64,
+    /// SYN-SENT
+    pub connecting: u64,
+    /// TIME-WAIT
+    pub time_wait: u64,
+    /// FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT, LAST-ACK, CLOSING
+    pub other: u64,
+}
+
+/// Local ports from a source address toward an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Taken.
+    pub used: u64,
+    /// There are.
+    pub usable: u64,
+    /// One of the two was inferred.
+    pub inferred: bool,
+}
+
+/// A source address of connections to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The address.
+    pub src: IpAddr,
+    /// Its ports.
+    pub ports: Ports,
+}
+
+/// How long `connect()` took, from SYN-SENT to ESTAB, in microseconds: each a step of a histogram, at most
+/// 20 % too high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latency {
+    /// Median.
+    pub p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub p99_us: u64,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Comm,
+    /// Open files and the soft limit; `None`: hidden, or the process has ended.
+    pub files: Option<(u64, u64)>,
+    /// Connections that it has open and accepted, and those that it has open and made; `None`: not known.
+    pub connections: Option<(u64, u64)>,
+    /// Connections that it accepted, a second.
+    pub accepted_per_s: f64,
+    /// Connections that it made, a second.
+    pub opened_per_s: f64,
+    /// Calls and connections that failed, since the start.
+    pub failed: u64,
+    /// The same a second.
+    pub fails_per_s: f64,
+    /// The reason of most failures.
+    pub worst: Option<Reason>,
+}
+
+/// How things came to be known.
+#[derive(Clone, Debug, Default)]
+pub struct Ground {
+    /// Why there are no events; `None`: they flow.
+    pub blind: Option<Arc<str>>,
+    /// Which hook each kind of event has.
+    pub hooks: Arc<Vec<Hook>>,
+    /// Kinds of events that no hook of this kernel shows, and why.
+    pub unhooked: Arc<Vec<(&'static str, String)>>,
+    /// Events a second.
+    pub events_per_s: f64,
+    /// Events since the start.
+    pub events: u64,
+    /// Lost since the start.
+    pub lost: Loss,
+    /// Lost since the shot before.
+    pub losing: bool,
+    /// Failures that are in totals only, since there was no room for their row.
+    pub unlisted: u64,
+    /// Processor time of ours, percent of one core, since the shot before.
+    pub cpu_percent: f64,
+    /// Our resident memory, bytes.
+    pub resident: u64,
+    /// How long the last listing took, milliseconds.
+    pub listing_ms: f64,
+    /// How often sockets are listed, seconds.
+    pub listing_every_s: f64,
+    /// How long the last frame took, and the longest of the last minute, microseconds.
+    pub frame_us: (u64, u64),
+}
+
+/// A hook in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The kind of event.
+    pub event: &'static str,
+    /// The rung.
+    pub rung: &'static str,
+    /// What it costs.
+    pub cost: &'static str,
+    /// The event is concluded from others.
+    pub inferred: bool,
+    /// What this rung can't do.
+    pub notes: Vec<String>,
+}

@@ -1,6 +1,7 @@
 //! `socklife check`: every ceiling of this host, once or over an interval.
 
 use std::{
+    cmp::Ordering,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     ceilings::{
-        Ceiling, assess,
+        Ceiling, Kind, assess,
         history::History,
         tally::Tally,
         thresholds::{Status, Thresholds},
@@ -18,6 +19,7 @@ use crate::{
     event::Event,
     existing::Lister,
     filter::Filter,
+    intake::Intake,
     kernel::{
         ladder::Hooks,
         loader::{Kernel, Options},
@@ -54,6 +56,24 @@ pub struct Judged {
     pub ceiling: Ceiling,
     /// How bad.
     pub status: Status,
+}
+
+/// What is worse goes first; of what is as bad what fails most, then what may fail: ports before files, files
+/// before the rest.
+#[must_use]
+pub fn worst_first(a: &Judged, b: &Judged) -> Ordering {
+    let failed = |judged: &Judged| judged.ceiling.failed_now();
+    let kind = |judged: &Judged| match judged.ceiling.subject.kind() {
+        Kind::EphemeralPorts => 0,
+        Kind::OpenFiles => 1,
+        Kind::Conntrack => 2,
+        Kind::AcceptQueue => 3,
+        Kind::TimeWait => 4,
+    };
+    (b.status.cmp(&a.status))
+        .then(failed(b).cmp(&failed(a)))
+        .then(kind(a).cmp(&kind(b)))
+        .then(b.ceiling.ratio().total_cmp(&a.ceiling.ratio()))
 }
 
 /// All findings under some settings.
@@ -240,7 +260,8 @@ async fn count(
     let mut counting = Counting::default();
     let lister = Lister::begin(plan.scope.namespaces.clone());
     let table = Table::new(Selection::All);
-    let run = Run::new(Live::new(kernel), table, &mut counting, None, Some(lister));
+    let intake = Intake::new(Live::new(kernel), table, Some(lister));
+    let run = Run::new(intake, &mut counting, None);
     let schedule = Schedule { duration: Some(interval), interval: None };
     let (table, _) = run.drive(schedule, stop, Output::stdout()?).await?;
     let tally = counting.0;

@@ -329,6 +329,16 @@ pub struct Loss {
 }
 
 impl Loss {
+    /// Adds what was lost later.
+    pub fn add(&mut self, later: &Self) {
+        self.ts_ns = later.ts_ns;
+        self.states += later.states;
+        self.failures += later.failures;
+        self.missed += later.missed;
+        self.owners += later.owners;
+        self.calls += later.calls;
+    }
+
     /// Events lost, of all kinds.
     #[must_use]
     pub fn events(&self) -> u64 {
@@ -347,6 +357,25 @@ pub enum Event {
     TimeWait(TimeWait),
     /// Loss is data.
     Lost(Loss),
+}
+
+impl Event {
+    /// Which socket, whose, when; `None`: it is about none.
+    #[must_use]
+    pub fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::State(change) => Some(&change.subject),
+            Self::CallFailed(failed) => Some(&failed.subject),
+            Self::TimeWait(entered) => Some(&entered.subject),
+            Self::Lost(_) => None,
+        }
+    }
+
+    /// The process behind it.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.subject()?.owner
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use crate::{
     ceilings::ephemeral_ports::PortUse,
-    event::{Call, CallFailed, Comm, Errno, State, StateChange, Subject},
+    event::{Call, CallFailed, Comm, Errno, Event, State, StateChange, Subject},
     reason::{Failure, Reason},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub const MAX_PIDS: usize = 1024;
 
 /// One row of failures: what is alike in them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FailureKey {
     /// The call that failed; `None`: a socket's state changed.
     pub call: Option<Call>,
@@ -37,7 +37,17 @@ pub struct FailureKey {
 }
 
 impl FailureKey {
-    pub(crate) fn of(change: &StateChange, failure: Failure) -> Self {
+    /// The row of an event that is this failure; `None`: an event of this kind is none.
+    #[must_use]
+    pub fn of(event: &Event, failure: Failure) -> Option<Self> {
+        match event {
+            Event::State(change) => Some(Self::of_change(change, failure)),
+            Event::CallFailed(failed) => Some(Self::of_call(failed, failure)),
+            Event::TimeWait(_) | Event::Lost(_) => None,
+        }
+    }
+
+    pub(crate) fn of_change(change: &StateChange, failure: Failure) -> Self {
         // Which side this host is on is known of sockets whose beginning was seen.
         let client = change.old == State::SYN_SENT || change.subject.owner.is_some();
         let server = change.passive;

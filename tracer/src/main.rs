@@ -16,6 +16,7 @@ use socklife::{
     },
     existing::Lister,
     filter::Filter,
+    intake::Intake,
     kernel::{
         features,
         ground::Ground,
@@ -175,7 +176,7 @@ fn to_the_end(
         let which = || if netns.is_empty() { Which::All } else { Which::Only(netns.clone()) };
         // While only connecting sockets are followed, every owner is in a call of its own.
         let lister = (!filter.connects_only()).then(|| Lister::begin(which()));
-        let run = Run::new(Live::new(kernel), table, sink, sampler, lister);
+        let run = Run::new(Intake::new(Live::new(kernel), table, lister), sink, sampler);
         let account = filter.all_time_waits().then(|| Account::open(netns)).flatten();
         let (table, totals) = run.drive(schedule, stop, Output::stdout()?).await?;
         Ok((table, totals, account.and_then(Account::close)))

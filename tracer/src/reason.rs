@@ -86,6 +86,45 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What to do about it, in a line; docs/events.md says more.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::PortRangeExhausted => {
+                "keepalive to the upstream; a wider net.ipv4.ip_local_port_range; more source addresses \
+                 (proxy_bind); more upstream addresses or ports"
+            }
+            Self::TupleCollision => {
+                "don't bind() to a fixed port before connect(); IP_BIND_ADDRESS_NO_PORT"
+            }
+            Self::NoSourceAddress => {
+                "give the interface an address; keep the upstream's name from resolving to IPv6"
+            }
+            Self::AddressNotLocal => "correct the address (Nginx: proxy_bind), or add it",
+            Self::AddressInUse => "ss -ltnp says who has that port",
+            Self::NotPermitted => {
+                "see ip route and ip rule; a port below 1024 takes CAP_NET_BIND_SERVICE"
+            }
+            Self::Refused => "start the upstream; see its backlog and its firewall",
+            Self::TimedOut => {
+                "see the path, the peer, and whether a conntrack table on the way is full"
+            }
+            Self::Unreachable => "see routing, the neighbour, and firewalls that reject",
+            Self::Reset => "the upstream's log: a crash, a restart, an idle timeout",
+            Self::Abandoned => {
+                "a slow upstream: the proxy's own connect timeout ran out (Nginx: proxy_connect_timeout)"
+            }
+            Self::ProcessFileLimit => {
+                "LimitNOFILE= in its unit, worker_rlimit_nofile for Nginx; prlimit --nofile for now"
+            }
+            Self::SystemFileLimit => "a larger fs.file-max",
+            Self::ErrorTaken => "as of a timeout: see the path and the peer",
+            Self::LocalError => "the errno says what this host lacks: a route, memory",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

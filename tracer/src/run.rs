@@ -9,15 +9,13 @@ use tokio::{
 };
 
 use crate::{
-    decode::decode,
-    event::Event,
-    existing::Lister,
+    intake::Intake,
     sampler::PortSampler,
     sink::{
         Sink, Totals,
         output::{Output, Sent},
     },
-    source::{Batch, Live},
+    source::Batch,
     table::Table,
 };
 
@@ -58,7 +56,8 @@ impl Stop {
         let _ = tokio::time::timeout(time, self.asked()).await;
     }
 
-    async fn asked(&mut self) {
+    /// Waits until one comes. Safe to cancel.
+    pub async fn asked(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
@@ -69,33 +68,17 @@ impl Stop {
 
 /// A run: what the loop owns.
 pub struct Run<'a> {
-    source: Live,
-    table: Table,
+    intake: Intake,
     sink: &'a mut dyn Sink,
     sampler: Option<PortSampler>,
-    lister: Option<Lister>,
-    /// What waits for the first list of existing sockets.
-    held: Vec<Batch>,
     started: Instant,
-    undecodable: u64,
     buffer: Vec<u8>,
 }
 
-/// Most bytes of records that wait for the first list of existing sockets.
-const MAX_HELD: usize = 64 << 20;
-
 impl<'a> Run<'a> {
-    /// `sampler` measures ports while connects fail for want of one, `lister` lists the sockets that
-    /// exist; `None`: nobody asked.
-    pub fn new(
-        source: Live,
-        table: Table,
-        sink: &'a mut dyn Sink,
-        sampler: Option<PortSampler>,
-        lister: Option<Lister>,
-    ) -> Self {
-        let (held, started, undecodable, buffer) = (Vec::new(), Instant::now(), 0, Vec::new());
-        Self { source, table, sink, sampler, lister, held, started, undecodable, buffer }
+    /// `sampler` measures ports while connects fail for want of one; `None`: nobody asked.
+    pub fn new(intake: Intake, sink: &'a mut dyn Sink, sampler: Option<PortSampler>) -> Self {
+        Self { intake, sink, sampler, started: Instant::now(), buffer: Vec::new() }
     }
 
     /// Runs until the time is up, a signal comes, or nobody reads the output any more; then takes
@@ -117,7 +100,7 @@ impl<'a> Run<'a> {
                 () = stop.asked() => break,
                 () = until(deadline) => break,
                 () = tick(&mut ticks) => self.totals()?,
-                batch = self.source.next() => self.take(batch?),
+                batch = self.intake.next() => self.take(batch?),
             }
             tokio::select! {
                 biased;
@@ -126,101 +109,51 @@ impl<'a> Run<'a> {
                 () = until(deadline) => break,
             }
         }
-        self.source.stop()?;
-        if let Some(lister) = &mut self.lister
-            && let Some(snapshot) = lister.finish().await
-        {
-            self.table.meet(&snapshot);
-        }
-        while let Some(batch) = self.source.rest()? {
+        self.intake.stop().await?;
+        while let Some(batch) = self.intake.rest()? {
             self.take(batch);
             if output.send_while_read(&mut self.buffer).await != Sent::Yes {
                 break;
             }
         }
-        self.release();
+        self.intake.release(|event, change| self.sink.event(event, change, &mut self.buffer));
         if let Some(sampler) = &mut self.sampler {
-            sampler.finish(&mut self.table).await;
+            sampler.finish(&mut self.intake.table).await;
         }
         let totals = self.now()?;
-        self.sink.end(&self.table, &totals, &mut self.buffer);
-        if self.undecodable > 0 {
-            tracing::warn!("{} records were not understood", self.undecodable);
-        }
+        self.sink.end(&self.intake.table, &totals, &mut self.buffer);
         output.finish(self.buffer).await?;
-        Ok((self.table, totals))
+        Ok((self.intake.into_table(), totals))
     }
 
-    /// Folds a batch in, or holds it back until the first list of existing sockets is there.
     fn take(&mut self, batch: Batch) {
-        if let Some(lister) = &mut self.lister {
-            if let Some(snapshot) = lister.poll() {
-                self.table.meet(&snapshot);
-            }
-            if batch.lost.is_some() {
-                lister.lost();
-            }
-            lister.refresh();
-            let bytes: usize = self.held.iter().map(|batch| batch.records.len()).sum();
-            if lister.is_awaited() && bytes < MAX_HELD {
-                self.held.push(batch);
-                return;
-            }
-        }
-        self.release();
-        self.fold(&batch);
-    }
-
-    fn release(&mut self) {
-        for batch in std::mem::take(&mut self.held) {
-            self.fold(&batch);
-        }
-    }
-
-    fn fold(&mut self, batch: &Batch) {
-        for event in decode(&batch.records) {
-            match event {
-                Ok(event) => self.apply(event),
-                Err(error) => {
-                    tracing::debug!("{error}");
-                    self.undecodable += 1;
-                }
-            }
-        }
-        if let Some(loss) = batch.lost {
-            self.apply(Event::Lost(loss));
-        }
+        self.intake.take(batch, |event, change| self.sink.event(event, change, &mut self.buffer));
         if let Some(sampler) = &mut self.sampler {
-            sampler.poll(&mut self.table);
+            sampler.poll(&mut self.intake.table);
         }
-    }
-
-    fn apply(&mut self, mut event: Event) {
-        let change = self.table.apply(&mut event);
-        self.sink.event(&event, &change, &mut self.buffer);
     }
 
     fn totals(&mut self) -> Result<()> {
         let totals = self.now()?;
-        self.sink.totals(&self.table, &totals, &mut self.buffer);
+        self.sink.totals(&self.intake.table, &totals, &mut self.buffer);
         Ok(())
     }
 
     fn now(&self) -> Result<Totals> {
         let duration_s = self.started.elapsed().as_secs_f64();
-        let unseen = self.source.unseen();
-        Ok(Totals { duration_s, produced: self.source.produced()?, unseen })
+        let source = self.intake.source();
+        Ok(Totals { duration_s, produced: source.produced()?, unseen: source.unseen() })
     }
 }
 
 /// Ticks that a slow reader delays, and does not pile up.
-fn ticker(started: Instant, every: Duration) -> Interval {
+pub(crate) fn ticker(started: Instant, every: Duration) -> Interval {
     let mut ticks = interval_at((started + every).into(), every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
 }
 
-async fn until(deadline: Option<Instant>) {
+pub(crate) async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,

@@ -100,19 +100,14 @@ impl Table {
         let event = &*event;
         let (key, subject, failure) = match event {
             Event::Lost(loss) => {
-                self.lost.ts_ns = loss.ts_ns;
-                self.lost.states += loss.states;
-                self.lost.failures += loss.failures;
-                self.lost.missed += loss.missed;
-                self.lost.owners += loss.owners;
-                self.lost.calls += loss.calls;
+                self.lost.add(loss);
                 return Change::Lost(*loss);
             }
             Event::State(change) => {
                 self.seen += 1;
                 self.ends.note(change);
                 let Some(failure) = classify(change) else { return Change::None };
-                (FailureKey::of(change, failure), &change.subject, failure)
+                (FailureKey::of_change(change, failure), &change.subject, failure)
             }
             Event::CallFailed(failed) => {
                 self.seen += 1;

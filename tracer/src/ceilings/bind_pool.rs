@@ -159,7 +159,9 @@ pub(super) fn assess(
         let (used, limit) = (pools.taken(src).len(), pools.pool.len());
         let mut ceiling = Ceiling::new(subject, used.into(), limit.into());
         complete(&mut ceiling, namespace, &pools);
-        ceiling.notes.extend(pools.doubts(src));
+        let doubts = pools.doubts(src);
+        ceiling.inferred |= !doubts.is_empty();
+        ceiling.notes.extend(doubts);
         ceiling.remedy = remedy::bind_pool(wider);
         ceiling
     });
@@ -186,6 +188,7 @@ fn complete(ceiling: &mut Ceiling, namespace: &Namespace, pools: &Pools) {
             .push("the range has an odd number of ports: one less may be reachable".to_owned());
     }
     if namespace.ports.inferred && before((6, 8)) {
+        ceiling.inferred = true;
         ceiling
             .notes
             .push("used inferred: sockets that are bound and no more are not known".to_owned());

@@ -318,6 +318,7 @@ impl<'a> Pool<'a> {
                 .push("the range has an odd number of ports: one less may be reachable".to_owned());
         }
         if namespace.ports.inferred {
+            ceiling.inferred = true;
             ceiling.notes.push(
                 "limit inferred: ports that connected sockets hold by bind() are not known"
                     .to_owned(),
@@ -326,6 +327,7 @@ impl<'a> Pool<'a> {
         if reuse.ports.unstamped.is_none()
             && ceiling.traffic.as_ref().is_some_and(|t| t.reusable > 0)
         {
+            ceiling.inferred = true;
             ceiling.notes.push(
                 "used inferred: that connections in TIME-WAIT had timestamps is assumed".to_owned(),
             );

@@ -110,6 +110,9 @@ pub fn of_entries(ages_s: &[f64], hold_s: f64, others: &[Sample], limit: u64) ->
 /// Entries made per second lately, told by their ages alone. `None`: too few to tell.
 #[must_use]
 pub fn entry_rate(ages_s: &[f64], hold_s: f64) -> Option<f64> {
+    if ages_s.len() < FEW_ENTRIES {
+        return None;
+    }
     Entries::new(ages_s, hold_s)?.trend().map(|trend| trend.rate)
 }
 
@@ -138,7 +141,7 @@ struct Entries {
 
 impl Entries {
     fn new(ages_s: &[f64], hold_s: f64) -> Option<Self> {
-        if !(0.01..=86_400.0).contains(&hold_s) {
+        if !(0.01..=86_400.0).contains(&hold_s) || ages_s.is_empty() {
             return None;
         }
         let cell_s = hold_s / as_float(CELLS as u64);

@@ -1,7 +1,10 @@
 //! What came before a survey: earlier usage, earlier counters, and failures meanwhile. A finding is
 //! completed from it by rates and a forecast.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use super::{
     Ceiling, Failed, Since, Subject,
@@ -16,18 +19,35 @@ const MAX_SUBJECTS: usize = 65_536;
 /// What a listener dropped itself.
 const OWN_DROPS: &str = "sk_drops";
 
-/// The history of a check.
+/// Of a history without end: less than this part of a limit is worth no memory,
+const WORTH: f64 = 0.01;
+/// and samples are as old as this at most, in seconds.
+const OLDEST_S: f64 = 600.0;
+/// Samples of a subject that are all kept; of more, old ones make room.
+const DENSE: usize = 64;
+/// Then each is from the next one by this part of its age at least.
+const APART: f64 = 1.0 / 24.0;
+
+/// The kernel's counters, by what they are of.
+type Counters = HashMap<(Subject, &'static str), u64>;
+
+/// The history of a check, or of a view that goes on.
 #[derive(Debug, Default)]
 pub struct History {
-    first_ns: Option<u64>,
+    /// The first survey: where samples count from.
+    origin_ns: Option<u64>,
     last_ns: u64,
-    surveys: usize,
+    /// Failures are those of this time before the last survey; `None`: since the first one.
+    window: Option<Duration>,
     /// Usage by what doesn't go by itself.
     samples: HashMap<Subject, Vec<Sample>>,
-    /// The kernel's counters at first.
-    counters: HashMap<(Subject, &'static str), u64>,
-    /// Failures since the first survey; `None`: not counted.
+    /// The kernel's counters when the time began that failures are counted for, and since.
+    counters: VecDeque<(u64, Counters)>,
+    surveys: usize,
+    /// Failures of that time; `None`: not counted.
     pub tally: Option<Tally>,
+    /// Seconds that they were counted for, where it isn't that time.
+    tally_s: Option<f64>,
     ends: HashMap<Peer, Ended>,
     /// Most upstreams of a namespace that a survey had no room for.
     pub left_out: usize,
@@ -36,6 +56,13 @@ pub struct History {
 }
 
 impl History {
+    /// One without end: failures are those of the last `window`, old samples make room for new ones, and
+    /// a subject that is in a survey no more is forgotten.
+    #[must_use]
+    pub fn sliding(window: Duration) -> Self {
+        Self { window: Some(window), ..Self::default() }
+    }
+
     /// None, of a survey of the same host under other settings, by which it may have nothing in use of what
     /// these findings are of.
     #[must_use]
@@ -56,31 +83,61 @@ impl History {
         self.ends = ends.peers().into_iter().map(|(peer, ended)| (*peer, *ended)).collect();
     }
 
+    /// Takes what was counted in the last so many seconds.
+    pub fn counted_lately(&mut self, tally: Tally, seconds: f64) {
+        self.tally = Some(tally);
+        self.tally_s = Some(seconds);
+    }
+
+    /// So many upstreams of a namespace found no room in a survey.
+    pub(super) fn leave_out(&mut self, upstreams: usize) {
+        let before = if self.window.is_some() { 0 } else { self.left_out };
+        self.left_out = before.max(upstreams);
+    }
+
     /// Remembers the findings of a survey, made `at_ns` after boot.
     pub fn note(&mut self, at_ns: u64, findings: &[Ceiling]) {
-        let first_ns = *self.first_ns.get_or_insert(at_ns);
+        let origin_ns = *self.origin_ns.get_or_insert(at_ns);
         self.last_ns = at_ns;
         self.surveys += 1;
+        let at_s = seconds(at_ns.saturating_sub(origin_ns));
         for ceiling in findings {
+            if self.window.is_some() && ceiling.ratio() < WORTH {
+                continue;
+            }
             let known = self.samples.contains_key(&ceiling.subject);
             if known || self.samples.len() < MAX_SUBJECTS {
                 let passing = ceiling.passing.count().min(ceiling.used);
-                let sample =
-                    Sample { at_s: seconds(at_ns - first_ns), used: ceiling.used - passing };
+                let sample = Sample { at_s, used: ceiling.used - passing };
                 self.samples.entry(ceiling.subject.clone()).or_default().push(sample);
             }
-            if self.surveys == 1 {
-                for failed in &ceiling.failures {
-                    let key = (ceiling.subject.clone(), failed.error);
-                    self.counters.insert(key, failed.count);
-                }
+        }
+        if self.window.is_some() || self.surveys == 1 {
+            let counted = |ceiling: &Ceiling| {
+                let subject = ceiling.subject.clone();
+                let of = move |failed: &Failed| ((subject.clone(), failed.error), failed.count);
+                ceiling.failures.iter().map(of).collect::<Vec<_>>()
+            };
+            self.counters.push_back((at_ns, findings.iter().flat_map(counted).collect()));
+        }
+        if let Some(window) = self.window {
+            let window_ns = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+            let begin_ns = at_ns.saturating_sub(window_ns);
+            // The youngest that is as old as the window is where it begins.
+            while self.counters.get(1).is_some_and(|&(next_ns, _)| next_ns <= begin_ns) {
+                self.counters.pop_front();
             }
+            self.samples.retain(|_, samples| {
+                thin(samples, at_s);
+                samples.last().is_some_and(|last| last.at_s >= at_s)
+            });
         }
     }
 
-    /// Seconds from the first survey to the last one; `None`: there was one only.
+    /// Seconds that failures are counted for; `None`: there was one survey only.
     fn interval_s(&self) -> Option<f64> {
-        let interval_s = seconds(self.last_ns.saturating_sub(self.first_ns?));
+        let (begun_ns, _) = self.counters.front()?;
+        let interval_s = seconds(self.last_ns.saturating_sub(*begun_ns));
         (self.surveys > 1 && interval_s > 0.0).then_some(interval_s)
     }
 
@@ -91,7 +148,9 @@ impl History {
             [Sample { at_s: 0.0, used: ceiling.used - ceiling.passing.count().min(ceiling.used) }];
         let samples = self.samples.get(&ceiling.subject).map_or(&one[..], Vec::as_slice);
         let passing = &ceiling.passing;
-        ceiling.forecast = if passing.ages_s.is_empty() {
+        ceiling.forecast = if self.window.is_some() && ceiling.ratio() < WORTH {
+            None
+        } else if passing.ages_s.is_empty() {
             forecast::of_samples(samples, ceiling.limit)
         } else {
             forecast::of_entries(&passing.ages_s, passing.hold_s, samples, ceiling.limit)
@@ -123,7 +182,8 @@ impl History {
                 let key = (ceiling.subject.clone(), failed.error);
                 // What is new began at zero; its namespace's counters did not.
                 let unknown = if listener && failed.error != OWN_DROPS { failed.count } else { 0 };
-                let first = self.counters.get(&key).copied().unwrap_or(unknown);
+                let before = self.counters.front().and_then(|(_, counters)| counters.get(&key));
+                let first = before.copied().unwrap_or(unknown);
                 let count = failed.count.saturating_sub(first);
                 let per_s = Some(per_s(count, interval_s));
                 new.push(Failed { count, per_s, since: Since::Interval, ..failed.clone() });
@@ -157,10 +217,11 @@ impl History {
         let mut who: Vec<_> =
             count.who.iter().map(|(&(pid, comm), &count)| (pid, comm, count)).collect();
         who.sort_by_key(|&(pid, _, count)| (std::cmp::Reverse(count), pid));
+        let counted_s = self.tally_s.or_else(|| self.interval_s());
         let failed = Failed {
             error: whose.error(),
             count: count.total,
-            per_s: self.interval_s().map(|interval_s| per_s(count.total, interval_s)),
+            per_s: counted_s.map(|counted_s| per_s(count.total, counted_s)),
             since: Since::Interval,
             who,
         };
@@ -186,4 +247,75 @@ fn per_s(count: u64, interval_s: f64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a time")]
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+/// Keeps the newest samples, and of older ones fewer the older they are.
+fn thin(samples: &mut Vec<Sample>, now_s: f64) {
+    if samples.len() <= DENSE {
+        return;
+    }
+    let mut next_s = f64::INFINITY;
+    let mut kept = Vec::with_capacity(samples.len());
+    for (index, sample) in samples.iter().rev().enumerate() {
+        let age_s = now_s - sample.at_s;
+        let apart = next_s - sample.at_s >= age_s * APART;
+        if age_s <= OLDEST_S && (index < DENSE / 4 || apart) {
+            kept.push(*sample);
+            next_s = sample.at_s;
+        }
+    }
+    kept.reverse();
+    *samples = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drops(count: u64) -> Vec<Ceiling> {
+        let mut ceiling = Ceiling::new(Subject::Conntrack { netns: 1 }, 50, 100);
+        let (error, since) = ("early_drop", Since::Boot);
+        ceiling.failures.push(Failed { error, count, per_s: None, since, who: Vec::new() });
+        vec![ceiling]
+    }
+
+    /// Failures that the last of these surveys, one a second, has of the window.
+    fn lately(counts: &[u64]) -> Vec<(u64, Option<f64>)> {
+        let mut history = History::sliding(Duration::from_secs(5));
+        let mut last = Vec::new();
+        for (second, &count) in (0..).zip(counts) {
+            last = drops(count);
+            history.note(second * 1_000_000_000, &last);
+        }
+        history.complete(&mut last[0]);
+        let of_window = |failed: &&Failed| failed.since == Since::Interval;
+        last[0].failures.iter().filter(of_window).map(|f| (f.count, f.per_s)).collect()
+    }
+
+    #[test]
+    fn a_sliding_history_forgets_failures() {
+        assert_eq!(lately(&[7, 17]), [(10, Some(10.0))]);
+        assert_eq!(lately(&[7, 17, 17, 17, 17, 17]), [(10, Some(2.0))]);
+        assert_eq!(lately(&[7, 17, 17, 17, 17, 17, 17]), []);
+        assert_eq!(lately(&[0, 10, 20, 30, 40, 50, 60, 70]), [(50, Some(10.0))]);
+    }
+
+    #[test]
+    fn a_sliding_history_stays_small_and_still_tells_a_trend() {
+        let mut history = History::sliding(Duration::from_secs(5));
+        let subject = Subject::Conntrack { netns: 1 };
+        for second in 0..3600 {
+            let used = 10_000 + second * 10;
+            history.note(second * 1_000_000_000, &[Ceiling::new(subject.clone(), used, 50_000)]);
+        }
+        let samples = &history.samples[&subject];
+        assert!(samples.len() <= 2 * DENSE, "{}", samples.len());
+        assert!(samples[0].at_s >= 3599.0 - OLDEST_S, "{:?}", samples[0]);
+        let mut last = Ceiling::new(subject.clone(), 45_990, 50_000);
+        history.complete(&mut last);
+        let seconds = last.forecast.map(|forecast| forecast.seconds);
+        assert!(seconds.is_some_and(|s| (s - 401.0).abs() < 5.0), "{seconds:?}");
+        history.note(3_600_000_000_000, &[]);
+        assert!(history.samples.is_empty());
+    }
 }

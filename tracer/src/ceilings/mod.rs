@@ -257,6 +257,8 @@ pub struct Ceiling {
     pub passing: Passing,
     /// Usage that nobody depends on, as far as can be seen: its ratio is no finding.
     pub idle: bool,
+    /// The usage or the limit is inferred: a note says which, and why.
+    pub inferred: bool,
     /// Where it was read.
     pub evidence: Cow<'static, str>,
     /// What to do: one of these.
@@ -297,6 +299,7 @@ impl Ceiling {
             entered_per_s: None,
             passing: Passing::default(),
             idle: false,
+            inferred: false,
             evidence: Cow::Borrowed(""),
             remedy: Vec::new(),
             notes: Vec::new(),
@@ -349,17 +352,18 @@ impl Ceiling {
 /// by it.
 #[must_use]
 pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
-    let mut found = Vec::new();
+    let (mut found, mut most_left_out) = (Vec::new(), 0);
     for namespace in &survey.namespaces {
         let failing = failing(namespace.netns, history);
         let (ports, left_out) = ephemeral_ports::assess(namespace, &survey.owners, &failing);
         found.extend(ports);
-        history.left_out = history.left_out.max(left_out);
+        most_left_out = most_left_out.max(left_out);
         found.push(time_wait::assess(namespace));
         found.extend(conntrack::assess(namespace));
         found.extend(accept_queue::assess(namespace, &survey.owners));
     }
     found.extend(open_files::assess(survey, history));
+    history.leave_out(most_left_out);
     history.note(survey.at_ns, &found);
     for ceiling in &mut found {
         history.complete(ceiling);

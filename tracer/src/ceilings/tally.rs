@@ -8,8 +8,8 @@ use std::{
 
 use super::Subject;
 use crate::{
-    event::{Comm, Event, Owner},
-    failures::MAX_PIDS,
+    event::{Comm, Event},
+    failures::{FailureKey, MAX_PIDS},
     reason::{Failure, Reason},
 };
 
@@ -47,25 +47,20 @@ pub enum Whose {
 }
 
 impl Whose {
-    fn of(event: &Event, failure: Failure) -> Option<Self> {
-        let subject = match event {
-            Event::State(change) => &change.subject,
-            Event::CallFailed(failed) => &failed.subject,
-            Event::TimeWait(_) | Event::Lost(_) => return None,
-        };
-        match (failure.reason?, event) {
-            (Reason::PortRangeExhausted, Event::State(_)) => Some(Self::Upstream {
-                netns: subject.netns?,
-                src: subject.src?,
-                dst: subject.dst?,
-                dport: subject.dport?,
+    /// Whose the failures of a row are, of this process; `None`: no ceiling caused them.
+    #[must_use]
+    pub fn of(key: &FailureKey, pid: Option<u32>) -> Option<Self> {
+        match (key.reason?, key.call) {
+            (Reason::PortRangeExhausted, None) => Some(Self::Upstream {
+                netns: key.netns?,
+                src: key.src?,
+                dst: key.dst?,
+                dport: key.dport?,
             }),
-            (Reason::PortRangeExhausted, _) => {
-                Some(Self::BindPool { netns: subject.netns?, src: subject.src? })
+            (Reason::PortRangeExhausted, Some(_)) => {
+                Some(Self::BindPool { netns: key.netns?, src: key.src? })
             }
-            (Reason::ProcessFileLimit, _) => {
-                subject.owner.map(|owner| Self::Process { pid: owner.pid })
-            }
+            (Reason::ProcessFileLimit, _) => pid.map(|pid| Self::Process { pid }),
             (Reason::SystemFileLimit, _) => Some(Self::Host),
             _ => None,
         }
@@ -117,21 +112,28 @@ pub struct Tally {
 impl Tally {
     /// Folds a failure in, if a ceiling caused it.
     pub fn note(&mut self, event: &Event, failure: Failure) {
-        let Some(whose) = Whose::of(event, failure) else { return };
+        if let Some(key) = FailureKey::of(event, failure) {
+            self.add(&key, event.owner().map(|owner| owner.pid), 1);
+        }
+    }
+
+    /// Adds so many failures of a row, of this process.
+    pub fn add(&mut self, key: &FailureKey, pid: Option<u32>, failures: u64) {
+        let Some(whose) = Whose::of(key, pid) else { return };
         let full = self.counts.len() >= MAX_SUBJECTS;
         let count = match self.counts.entry(whose) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if full => {
-                self.unlisted += 1;
+                self.unlisted += failures;
                 return;
             }
             Entry::Vacant(entry) => entry.insert(Count::default()),
         };
-        count.total += 1;
-        if let Some(Owner { pid, comm, .. }) = owner(event)
+        count.total += failures;
+        if let (Some(pid), Some(comm)) = (pid, key.comm)
             && (count.who.len() < MAX_PIDS || count.who.contains_key(&(pid, comm)))
         {
-            *count.who.entry((pid, comm)).or_default() += 1;
+            *count.who.entry((pid, comm)).or_default() += failures;
         }
     }
 
@@ -150,14 +152,5 @@ impl Tally {
     #[must_use]
     pub fn unlisted(&self) -> u64 {
         self.unlisted
-    }
-}
-
-fn owner(event: &Event) -> Option<Owner> {
-    match event {
-        Event::State(change) => change.subject.owner,
-        Event::CallFailed(failed) => failed.subject.owner,
-        Event::TimeWait(entered) => entered.subject.owner,
-        Event::Lost(_) => None,
     }
 }

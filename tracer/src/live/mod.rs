@@ -1,5 +1,236 @@
 //! What the live view knows: events and listings of the host, folded into a [`shot::Shot`] a second.
-//! No terminal in here, no kernel and no clock.
+//! No terminal in here, no kernel and no clock: time comes with what is folded in.
 
+pub mod incident;
+pub mod latency;
+pub mod listing;
+pub mod recent;
 pub mod shot;
 pub mod tail;
+pub mod traffic;
+
+#[cfg(test)]
+mod testing;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
+
+use self::{
+    incident::Facts,
+    listing::Listing,
+    recent::{Failing, Recent},
+    shot::{Gauge, Ground, LeftOut, Process, Shot, Upstream, UpstreamKey},
+    traffic::Traffic,
+};
+use crate::{
+    ceilings::{
+        Since, Subject,
+        tally::{Tally, Whose},
+    },
+    check::Judged,
+    event::{Event, Loss},
+    failures::FailureKey,
+    table::Change,
+};
+
+/// Shots that a trend goes back.
+const TREND: usize = 120;
+
+/// The fold.
+#[derive(Debug, Default)]
+pub struct Live {
+    traffic: Traffic,
+    recent: Recent,
+    listing: Listing,
+    listed: bool,
+    trends: HashMap<Subject, VecDeque<f32>>,
+    last_ns: Option<u64>,
+    events: u64,
+    events_before: u64,
+    lost: Loss,
+    lost_before: Loss,
+    own_netns: Option<u32>,
+}
+
+impl Live {
+    /// Nothing yet. `own_netns`: our own network namespace.
+    #[must_use]
+    pub fn new(own_netns: Option<u32>) -> Self {
+        Self { own_netns, ..Self::default() }
+    }
+
+    /// Folds an event in.
+    pub fn event(&mut self, event: &Event, change: &Change) {
+        let failure = change.failure().copied();
+        match change {
+            Change::Lost(loss) => {
+                self.lost.add(loss);
+                return;
+            }
+            Change::None | Change::Failure(_) => self.events += 1,
+        }
+        self.traffic.note(event, failure);
+        if let Some(failure) = failure {
+            self.recent.note(event, failure);
+        }
+    }
+
+    /// Takes what was found on the host.
+    pub fn listed(&mut self, listing: Listing) {
+        self.listing = listing;
+        self.listed = true;
+    }
+
+    /// Failures of the last seconds that a ceiling caused, and the seconds that they are of.
+    #[must_use]
+    pub fn tally(&self) -> (Tally, f64) {
+        self.recent.tally()
+    }
+
+    /// The moment `at_ns` (nanoseconds since boot); rates are those since the last one. What `ground` has of
+    /// events and loss is filled in.
+    pub fn shot(&mut self, at_ns: u64, ground: Ground) -> Shot {
+        let passed_ns = self.last_ns.map_or(0, |last_ns| at_ns.saturating_sub(last_ns));
+        self.last_ns = Some(at_ns);
+        #[expect(clippy::cast_precision_loss, reason = "a time")]
+        let seconds = passed_ns as f64 / 1e9;
+        self.recent.advance(seconds);
+        self.traffic.advance();
+        let failing = self.recent.failing();
+        let ground = self.ground(ground, seconds);
+        let facts = Facts {
+            failing: &failing,
+            gauges: &self.listing.gauges,
+            own_netns: self.own_netns,
+            losing: ground.losing,
+        };
+        let incidents = incident::incidents(&facts);
+        let blind = ground.blind.is_some();
+        Shot {
+            at_ns,
+            rates_s: seconds,
+            listed_ns: self.listed.then_some(self.listing.at_ns),
+            incidents,
+            gauges: self.gauges(&failing),
+            upstreams: Arc::new(self.upstreams(seconds, blind)),
+            processes: Arc::new(self.processes(seconds)),
+            left_out: LeftOut {
+                gauges: self.listing.more_gauges,
+                upstreams: self.listing.more_upstreams,
+                processes: 0,
+            },
+            ground,
+            unseen: Arc::new(self.listing.unseen.clone()),
+            own_netns: self.own_netns,
+        }
+    }
+
+    fn ground(&mut self, ground: Ground, seconds: f64) -> Ground {
+        let new = self.events - std::mem::replace(&mut self.events_before, self.events);
+        let losing = self.lost != std::mem::replace(&mut self.lost_before, self.lost);
+        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+        let events_per_s = if seconds > 0.0 { new as f64 / seconds } else { 0.0 };
+        Ground { events_per_s, events: self.events, lost: self.lost, losing, ..ground }
+    }
+
+    fn gauges(&mut self, failing: &HashMap<FailureKey, Failing>) -> Vec<Gauge> {
+        let mut rates: HashMap<Whose, f64> = HashMap::new();
+        for (key, failing) in failing {
+            for (&pid, &count) in &failing.who {
+                if let Some(whose) = Whose::of(key, Some(pid)) {
+                    #[expect(clippy::cast_precision_loss, reason = "a share")]
+                    let share = count as f64 / failing.count.max(1) as f64;
+                    *rates.entry(whose).or_default() += failing.per_s * share;
+                }
+            }
+        }
+        let gauges = &self.listing.gauges;
+        let known: HashSet<&Subject> = gauges.iter().map(|gauge| &gauge.ceiling.subject).collect();
+        self.trends.retain(|subject, _| known.contains(subject));
+        gauges
+            .iter()
+            .map(|judged| {
+                let subject = &judged.ceiling.subject;
+                let trend = match self.trends.get_mut(subject) {
+                    Some(trend) => trend,
+                    None => self.trends.entry(subject.clone()).or_default(),
+                };
+                if trend.len() == TREND {
+                    trend.pop_front();
+                }
+                #[expect(clippy::cast_possible_truncation, reason = "a share")]
+                trend.push_back(judged.ceiling.ratio() as f32);
+                let by_event = Whose::of_subject(subject).and_then(|whose| rates.get(&whose));
+                Gauge {
+                    judged: Arc::clone(judged),
+                    trend: trend.iter().copied().collect(),
+                    fails_per_s: by_event.copied().unwrap_or_else(|| by_counters(judged)),
+                }
+            })
+            .collect()
+    }
+
+    fn upstreams(&self, seconds: f64, blind: bool) -> Vec<Upstream> {
+        let flows = self.traffic.upstreams();
+        let listed = self.listing.upstreams.keys();
+        let unlisted = flows.keys().filter(|key| !self.listing.upstreams.contains_key(key));
+        let keys = listed.chain(unlisted);
+        keys.map(|key| self.upstream(key, seconds, blind)).collect()
+    }
+
+    fn upstream(&self, key: &UpstreamKey, seconds: f64, blind: bool) -> Upstream {
+        let listed = self.listing.upstreams.get(key);
+        let flow = self.traffic.upstreams().get(key);
+        Upstream {
+            key: *key,
+            // One that is not in the list has no sockets.
+            sockets: self.listed.then(|| listed.map(|of| of.sockets).unwrap_or_default()),
+            ports: listed.and_then(|of| of.sources.first()).map(|source| source.ports),
+            opened_per_s: flow.map_or(0.0, |flow| flow.opened.per_s(seconds)),
+            closed_per_s: flow.map_or(0.0, |flow| flow.closed.per_s(seconds)),
+            time_wait_per_s: (!blind)
+                .then(|| flow.map_or(0.0, |flow| flow.time_wait.per_s(seconds))),
+            time_wait_inferred: flow.is_some_and(|flow| flow.inferred),
+            closed_here: flow.map_or(0, |flow| flow.closed_here),
+            closed_by_peer: flow.map_or(0, |flow| flow.closed_by_peer),
+            failures: flow.map(|flow| flow.failures.clone()).unwrap_or_default(),
+            fails_per_s: flow.map_or(0.0, |flow| flow.failed.per_s(seconds)),
+            latency: flow.and_then(traffic::Flow::latency),
+            sources: listed.map(|of| of.sources.clone()).unwrap_or_default(),
+            processes: listed.map(|of| of.processes.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn processes(&self, seconds: f64) -> Vec<Process> {
+        let doings = self.traffic.processes();
+        let listed = self.listing.processes.keys();
+        let unlisted = doings.keys().filter(|pid| !self.listing.processes.contains_key(pid));
+        let pids = listed.chain(unlisted).copied();
+        pids.filter_map(|pid| self.process(pid, seconds)).collect()
+    }
+
+    fn process(&self, pid: u32, seconds: f64) -> Option<Process> {
+        let listed = self.listing.processes.get(&pid);
+        let doing = self.traffic.processes().get(&pid);
+        Some(Process {
+            pid,
+            comm: doing.map(|doing| doing.comm).or(listed.map(|of| of.comm))?,
+            files: listed.map(|of| of.files),
+            connections: listed.map(|of| (of.inbound, of.outbound)),
+            served_per_s: doing.map_or(0.0, |doing| doing.served.per_s(seconds)),
+            opened_per_s: doing.map_or(0.0, |doing| doing.opened.per_s(seconds)),
+            failed: doing.map_or(0, |doing| doing.failed.total),
+            fails_per_s: doing.map_or(0.0, |doing| doing.failed.per_s(seconds)),
+            worst: doing.and_then(|doing| doing.failures.first()?.0),
+        })
+    }
+}
+
+/// Failures a second by the kernel's own counters, lately.
+fn by_counters(judged: &Judged) -> f64 {
+    let failures = judged.ceiling.failures.iter();
+    let lately = failures.filter(|failed| failed.since == Since::Interval);
+    lately.filter_map(|failed| failed.per_s).sum()
+}

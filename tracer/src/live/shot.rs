@@ -163,6 +163,15 @@ pub struct Ports {
     pub inferred: bool,
 }
 
+impl Ports {
+    /// Used part, 0 to 1 and above; 1 where there are none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    pub fn ratio(&self) -> f64 {
+        if self.usable == 0 { 1.0 } else { self.used as f64 / self.usable as f64 }
+    }
+}
+
 /// A source address of connections to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -173,7 +182,7 @@ pub struct Source {
 }
 
 /// How long `connect()` took, from SYN-SENT to ESTAB, in microseconds: each a step of a histogram, at most
-/// 20 % too high.
+/// 25 % too high.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// Median.
@@ -193,8 +202,9 @@ pub struct Process {
     pub files: Option<(u64, u64)>,
     /// Connections that it has open and accepted, and those that it has open and made; `None`: not known.
     pub connections: Option<(u64, u64)>,
-    /// Connections that it accepted, a second.
-    pub accepted_per_s: f64,
+    /// Connections that it had accepted and that began to close, a second: who accepts one is seen when it
+    /// ends.
+    pub served_per_s: f64,
     /// Connections that it made, a second.
     pub opened_per_s: f64,
     /// Calls and connections that failed, since the start.

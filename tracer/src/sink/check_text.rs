@@ -1,11 +1,11 @@
 //! `check --format text`: what is wrong first, with its remedy; one line for each kind that is well.
 
-use std::{cmp::Ordering, io::Write};
+use std::io::Write;
 
 use super::text::{BOLD, Paint, RED, YELLOW};
 use crate::{
     ceilings::{Ceiling, Failed, Kind, Since, Subject, Traffic, User, thresholds::Status},
-    check::{Findings, Judged, Report, UNCOUNTED},
+    check::{Findings, Judged, Report, UNCOUNTED, worst_first},
     human::{rate, thousands, time_left},
 };
 
@@ -62,7 +62,7 @@ impl Page {
                     judged.status == status && judged.ceiling.subject.kind() == kind
                 };
                 let mut these: Vec<_> = findings.list.iter().filter(of_it).collect();
-                these.sort_by(|a, b| by_weight(a, b));
+                these.sort_by(|a, b| worst_first(a, b));
                 let (mut shown, mut more) = (0, 0);
                 for judged in these {
                     if shown == SHOWN {
@@ -189,23 +189,7 @@ fn style(status: Status) -> &'static str {
 
 fn worst(findings: &Findings) -> Option<&Ceiling> {
     let bad = findings.list.iter().filter(|judged| judged.status > Status::Unknown);
-    bad.min_by(|a, b| by_weight(a, b)).map(|judged| &judged.ceiling)
-}
-
-/// What fails most goes first, then what may fail: ports before files, files before the rest.
-fn by_weight(a: &Judged, b: &Judged) -> Ordering {
-    let failed = |judged: &Judged| judged.ceiling.failed_now();
-    let kind = |judged: &Judged| match judged.ceiling.subject.kind() {
-        Kind::EphemeralPorts => 0,
-        Kind::OpenFiles => 1,
-        Kind::Conntrack => 2,
-        Kind::AcceptQueue => 3,
-        Kind::TimeWait => 4,
-    };
-    (b.status.cmp(&a.status))
-        .then(failed(b).cmp(&failed(a)))
-        .then(kind(a).cmp(&kind(b)))
-        .then(b.ceiling.ratio().total_cmp(&a.ceiling.ratio()))
+    bad.min_by(|a, b| worst_first(a, b)).map(|judged| &judged.ceiling)
 }
 
 fn failure(failed: &Failed) -> String {

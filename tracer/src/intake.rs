@@ -1,0 +1,126 @@
+//! What every run does with events: takes batches from the source, holds them back until the sockets that
+//! existed are listed, decodes them and folds them into the table.
+
+use anyhow::Result;
+
+use crate::{
+    decode::decode,
+    event::Event,
+    existing::Lister,
+    source::{Batch, Live},
+    table::{Change, Table},
+};
+
+/// Most bytes of records that wait for the first list of existing sockets.
+const MAX_HELD: usize = 64 << 20;
+
+/// The road from the source to the table.
+pub struct Intake {
+    source: Live,
+    /// What the events are folded into.
+    pub table: Table,
+    lister: Option<Lister>,
+    /// What waits for the first list of existing sockets.
+    held: Vec<Batch>,
+    undecodable: u64,
+}
+
+impl Intake {
+    /// `lister` lists the sockets that exist; `None`: nobody asked.
+    #[must_use]
+    pub fn new(source: Live, table: Table, lister: Option<Lister>) -> Self {
+        Self { source, table, lister, held: Vec::new(), undecodable: 0 }
+    }
+
+    /// Where the batches come from.
+    #[must_use]
+    pub fn source(&self) -> &Live {
+        &self.source
+    }
+
+    /// Waits for the next batch, for [`Self::take`]. Safe to cancel.
+    ///
+    /// # Errors
+    /// The kernel side's counters can't be read.
+    pub async fn next(&mut self) -> Result<Batch> {
+        self.source.next().await
+    }
+
+    /// Folds a batch in, or holds it back until the first list of existing sockets is there. `each` is told
+    /// of every event that is folded in.
+    pub fn take(&mut self, batch: Batch, mut each: impl FnMut(&Event, &Change)) {
+        if let Some(lister) = &mut self.lister {
+            if let Some(snapshot) = lister.poll() {
+                self.table.meet(&snapshot);
+            }
+            if batch.lost.is_some() {
+                lister.lost();
+            }
+            lister.refresh();
+            let bytes: usize = self.held.iter().map(|batch| batch.records.len()).sum();
+            if lister.is_awaited() && bytes < MAX_HELD {
+                self.held.push(batch);
+                return;
+            }
+        }
+        self.release(&mut each);
+        self.fold(&batch, each);
+    }
+
+    /// Folds in what was held back.
+    pub fn release(&mut self, mut each: impl FnMut(&Event, &Change)) {
+        for batch in std::mem::take(&mut self.held) {
+            self.fold(&batch, &mut each);
+        }
+    }
+
+    fn fold(&mut self, batch: &Batch, mut each: impl FnMut(&Event, &Change)) {
+        let mut apply = |table: &mut Table, mut event| {
+            let change = table.apply(&mut event);
+            each(&event, &change);
+        };
+        for event in decode(&batch.records) {
+            match event {
+                Ok(event) => apply(&mut self.table, event),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    self.undecodable += 1;
+                }
+            }
+        }
+        if let Some(loss) = batch.lost {
+            apply(&mut self.table, Event::Lost(loss));
+        }
+    }
+
+    /// Detaches the kernel side and waits for the first list of existing sockets, if it isn't there yet.
+    ///
+    /// # Errors
+    /// The kernel side can't be asked what it skipped.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.source.stop()?;
+        if let Some(lister) = &mut self.lister
+            && let Some(snapshot) = lister.finish().await
+        {
+            self.table.meet(&snapshot);
+        }
+        Ok(())
+    }
+
+    /// What is left after [`Self::stop`]; `None` when that was all.
+    ///
+    /// # Errors
+    /// The kernel side's counters can't be read.
+    pub fn rest(&mut self) -> Result<Option<Batch>> {
+        self.source.rest()
+    }
+
+    /// The table, at the end of a run.
+    #[must_use]
+    pub fn into_table(self) -> Table {
+        if self.undecodable > 0 {
+            tracing::warn!("{} records were not understood", self.undecodable);
+        }
+        self.table
+    }
+}

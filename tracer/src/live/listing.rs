@@ -1,0 +1,230 @@
+//! A survey of the host, condensed to what the live view keeps of it: the worst findings in full, of every
+//! upstream and process a few figures.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::Arc,
+};
+
+use tracer_ebpf::state;
+
+use super::shot::{Ports, Sockets, Source, UpstreamKey};
+use crate::{
+    ceilings::{Ceiling, Kind, Subject, User, thresholds::Thresholds},
+    check::{Judged, worst_first},
+    event::Comm,
+    kernel::{
+        owners::Holder,
+        sock_diag::Socket,
+        survey::{Namespace, Survey},
+    },
+};
+
+/// Most findings that are kept in full.
+const MAX_GAUGES: usize = 256;
+/// Most upstreams that are told of.
+const MAX_UPSTREAMS: usize = 16_384;
+/// Most source addresses of an upstream that are named.
+const MAX_SOURCES: usize = 8;
+/// Most processes of an upstream that are named.
+const MAX_PROCESSES: usize = 5;
+
+/// What was found at one time.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// When: nanoseconds since boot.
+    pub at_ns: u64,
+    /// How long it took, seconds.
+    pub cost_s: f64,
+    /// Findings, worst first; the fullest of each kind is among them.
+    pub gauges: Vec<Arc<Judged>>,
+    /// Findings beyond those.
+    pub more_gauges: u64,
+    /// Where this host has connections to.
+    pub upstreams: HashMap<UpstreamKey, ListedUpstream>,
+    /// Upstreams beyond those, with the fewest sockets.
+    pub more_upstreams: u64,
+    /// Processes that have sockets open.
+    pub processes: HashMap<u32, ListedProcess>,
+    /// What could not be seen, and how to get it.
+    pub unseen: Vec<String>,
+}
+
+/// An upstream's sockets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListedUpstream {
+    /// By state.
+    pub sockets: Sockets,
+    /// Source addresses, the one with the least room first.
+    pub sources: Vec<Source>,
+    /// Processes, most sockets first.
+    pub processes: Vec<(u32, Comm, u64)>,
+}
+
+/// A process's open files and connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedProcess {
+    /// Its name.
+    pub comm: Comm,
+    /// Open files with numbers below the soft limit, and that limit.
+    pub files: (u64, u64),
+    /// Connections that clients made to it.
+    pub inbound: u64,
+    /// Connections that it made.
+    pub outbound: u64,
+}
+
+impl Listing {
+    /// Condenses a survey and what was concluded from it.
+    #[must_use]
+    pub fn of(survey: Survey, findings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
+        let mut listing = Self { at_ns: survey.at_ns, ..Self::default() };
+        let files = survey.owners.files.iter();
+        listing.processes = files
+            .map(|files| {
+                let files_of = (files.below_limit, files.soft);
+                let process = &files.process;
+                let listed =
+                    ListedProcess { comm: process.comm, files: files_of, inbound: 0, outbound: 0 };
+                (process.pid, listed)
+            })
+            .collect();
+        for namespace in &survey.namespaces {
+            listing.count(namespace, &survey);
+        }
+        listing.bound();
+        listing.take(findings, thresholds);
+        listing.unseen = survey.unseen;
+        listing
+    }
+
+    fn count(&mut self, namespace: &Namespace, survey: &Survey) {
+        let sides = Sides::of(namespace);
+        for socket in namespace.sockets.iter().filter(|socket| is_connection(socket)) {
+            let outbound = sides.is_outbound(socket);
+            if outbound {
+                let (netns, dst, dport) = (Some(namespace.netns), socket.dst, socket.dport);
+                let upstream = self.upstreams.entry(UpstreamKey { netns, dst, dport });
+                let sockets = &mut upstream.or_default().sockets;
+                *match socket.state.number() {
+                    state::ESTABLISHED => &mut sockets.established,
+                    state::SYN_SENT => &mut sockets.connecting,
+                    state::TIME_WAIT => &mut sockets.time_wait,
+                    _ => &mut sockets.other,
+                } += 1;
+            }
+            if socket.inode != 0
+                && let Some(Holder::One(process)) = survey.owners.of(socket.inode)
+                && let Some(listed) = self.processes.get_mut(&process.pid)
+            {
+                *if outbound { &mut listed.outbound } else { &mut listed.inbound } += 1;
+            }
+        }
+    }
+
+    /// Anybody can make many.
+    fn bound(&mut self) {
+        let beyond = self.upstreams.len().saturating_sub(MAX_UPSTREAMS);
+        if beyond == 0 {
+            return;
+        }
+        let sum = |s: &Sockets| s.established + s.connecting + s.time_wait + s.other;
+        let mut by_size: Vec<_> =
+            self.upstreams.iter().map(|(key, of)| (sum(&of.sockets), *key)).collect();
+        by_size.select_nth_unstable(beyond - 1);
+        for (_, key) in &by_size[..beyond] {
+            self.upstreams.remove(key);
+        }
+        self.more_upstreams = beyond as u64;
+    }
+
+    fn take(&mut self, findings: Vec<Ceiling>, thresholds: &Thresholds) {
+        let mut who: HashMap<UpstreamKey, BTreeMap<(u32, Comm), u64>> = HashMap::new();
+        for ceiling in &findings {
+            // Sockets of an interface or a port range of their own are in no upstream's ports.
+            let Subject::Upstream { netns, src, dst, dport, interface: 0, range: None } =
+                ceiling.subject
+            else {
+                continue;
+            };
+            let key = UpstreamKey { netns: Some(netns), dst, dport };
+            if let Some(upstream) = self.upstreams.get_mut(&key) {
+                let ports =
+                    Ports { used: ceiling.used, usable: ceiling.limit, inferred: ceiling.inferred };
+                upstream.sources.push(Source { src, ports });
+                let who = who.entry(key).or_default();
+                for user in &ceiling.who {
+                    if let User::Process(pid, comm, sockets) = *user {
+                        *who.entry((pid, comm)).or_default() += sockets;
+                    }
+                }
+            }
+        }
+        for (key, upstream) in &mut self.upstreams {
+            upstream.sources.sort_by(|a, b| b.ports.ratio().total_cmp(&a.ports.ratio()));
+            upstream.sources.truncate(MAX_SOURCES);
+            upstream.sources.shrink_to_fit();
+            let named = who.remove(key).unwrap_or_default().into_iter();
+            upstream.processes = named.map(|((pid, comm), sockets)| (pid, comm, sockets)).collect();
+            upstream.processes.sort_by_key(|&(pid, _, sockets)| (Reverse(sockets), pid));
+            upstream.processes.truncate(MAX_PROCESSES);
+        }
+        self.gauges = worst(findings, thresholds, &mut self.more_gauges);
+    }
+}
+
+/// The worst findings, and the fullest of each kind whatever it is.
+fn worst(findings: Vec<Ceiling>, thresholds: &Thresholds, more: &mut u64) -> Vec<Arc<Judged>> {
+    let total = findings.len();
+    let mut judged: Vec<Judged> = findings
+        .into_iter()
+        .map(|ceiling| {
+            let status = thresholds.judge(&ceiling);
+            Judged { ceiling, status }
+        })
+        .collect();
+    judged.sort_by(worst_first);
+    let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
+    let mut kept = Vec::new();
+    for (index, mut judged) in judged.into_iter().enumerate() {
+        let first = !judged.ceiling.idle && missing.remove(&judged.ceiling.subject.kind());
+        if index < MAX_GAUGES || first {
+            judged.ceiling.passing.ages_s = Vec::new();
+            kept.push(Arc::new(judged));
+        }
+    }
+    *more = (total - kept.len()) as u64;
+    kept
+}
+
+fn is_connection(socket: &Socket) -> bool {
+    socket.dport != 0 && ![state::LISTEN, state::CLOSE].contains(&socket.state.number())
+}
+
+/// Which side of its connections this host is on.
+struct Sides<'a> {
+    listening: HashSet<u16>,
+    range: &'a RangeInclusive<u16>,
+}
+
+impl<'a> Sides<'a> {
+    fn of(namespace: &'a Namespace) -> Self {
+        let listeners = namespace.sockets.iter();
+        let listeners = listeners.filter(|socket| socket.state.number() == state::LISTEN);
+        Self {
+            listening: listeners.map(|socket| socket.sport).collect(),
+            range: &namespace.settings.port_range,
+        }
+    }
+
+    /// No list says which side connected. Its port tells: a listener's is a server's, one of the ephemeral
+    /// range a client's; of a port that was bound to, the other end's decides.
+    fn is_outbound(&self, socket: &Socket) -> bool {
+        let passive = [state::SYN_RECV, state::NEW_SYN_RECV].contains(&socket.state.number());
+        !passive
+            && !self.listening.contains(&socket.sport)
+            && (self.range.contains(&socket.sport) || !self.range.contains(&socket.dport))
+    }
+}

@@ -1,0 +1,353 @@
+//! What happens toward each upstream and in each process: counts since the start, and rates from one shot to
+//! the next. Part of the fold of events.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use tracer_ebpf::state;
+
+use super::{
+    latency::Histogram,
+    shot::{Latency, UpstreamKey},
+};
+use crate::{
+    event::{CallFailed, Comm, Event, Owner, State, StateChange, Subject},
+    reason::{Failure, Reason},
+};
+
+/// Most upstreams that are kept apart.
+const MAX_UPSTREAMS: usize = 16_384;
+/// Most processes that are kept apart.
+const MAX_PROCESSES: usize = 16_384;
+/// One without an event for as many shots makes room for others.
+const IDLE_SHOTS: u64 = 600;
+/// Shots after which what a histogram holds counts half.
+const HALVE_EVERY: u64 = 10;
+
+/// A count, and what it was at the last shot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Since the start.
+    pub total: u64,
+    before: u64,
+    /// Between the last two shots.
+    lately: u64,
+}
+
+impl Counter {
+    fn add(&mut self) {
+        self.total += 1;
+    }
+
+    fn advance(&mut self) {
+        self.lately = self.total - self.before;
+        self.before = self.total;
+    }
+
+    /// A second, given how many the last span had; 0: it had none.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    pub fn per_s(&self, seconds: f64) -> f64 {
+        if seconds > 0.0 { self.lately as f64 / seconds } else { 0.0 }
+    }
+}
+
+/// Failures by reason, most first.
+pub type Failures = Vec<(Option<Reason>, u64)>;
+
+fn count_failure(failures: &mut Failures, reason: Option<Reason>) {
+    let at = failures.iter().position(|(known, _)| *known == reason);
+    let mut at = at.unwrap_or_else(|| {
+        failures.push((reason, 0));
+        failures.len() - 1
+    });
+    failures[at].1 += 1;
+    while at > 0 && failures[at - 1].1 < failures[at].1 {
+        failures.swap(at - 1, at);
+        at -= 1;
+    }
+}
+
+/// What happens toward an upstream.
+#[derive(Debug, Default)]
+pub struct Flow {
+    /// Connections that became established.
+    pub opened: Counter,
+    /// Connections that began to close, or were reset.
+    pub closed: Counter,
+    /// Entries in TIME-WAIT.
+    pub time_wait: Counter,
+    /// Some of them were concluded from state changes.
+    pub inferred: bool,
+    /// This side closed first.
+    pub closed_here: u64,
+    /// The upstream closed first.
+    pub closed_by_peer: u64,
+    /// By reason.
+    pub failures: Failures,
+    /// All of them.
+    pub failed: Counter,
+    latency: Histogram,
+    active: u64,
+}
+
+impl Flow {
+    /// How long a connect took lately.
+    #[must_use]
+    pub fn latency(&self) -> Option<Latency> {
+        self.latency.percentiles()
+    }
+
+    fn advance(&mut self, halve: bool) {
+        for counter in [&mut self.opened, &mut self.closed, &mut self.time_wait, &mut self.failed] {
+            counter.advance();
+        }
+        if halve {
+            self.latency.halve();
+        }
+    }
+}
+
+/// What a process does.
+#[derive(Debug)]
+pub struct Doing {
+    /// Its name.
+    pub comm: Comm,
+    /// Connections that it made.
+    pub opened: Counter,
+    /// Connections that it had accepted and that ended.
+    pub served: Counter,
+    /// By reason.
+    pub failures: Failures,
+    /// All of them.
+    pub failed: Counter,
+    active: u64,
+}
+
+impl Doing {
+    fn of(comm: Comm) -> Self {
+        let none = Counter::default;
+        let (opened, served, failed) = (none(), none(), none());
+        Self { comm, opened, served, failures: Vec::new(), failed, active: 0 }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    upstreams: HashMap<UpstreamKey, Flow>,
+    processes: HashMap<u32, Doing>,
+    shots: u64,
+    /// Events of upstreams for which there was no room.
+    pub unlisted_upstreams: u64,
+    /// Events of processes for which there was no room.
+    pub unlisted_processes: u64,
+}
+
+impl Traffic {
+    /// Folds an event in.
+    pub fn note(&mut self, event: &Event, failure: Option<Failure>) {
+        match event {
+            Event::State(change) => self.state(change, failure),
+            Event::CallFailed(failed) => self.call(failed, failure),
+            Event::TimeWait(entered) => {
+                if let Some(key) = upstream(&entered.subject, entered.passive, false)
+                    && let Some(flow) = self.flow(key)
+                {
+                    flow.time_wait.add();
+                    flow.inferred |= entered.inferred;
+                }
+            }
+            Event::Lost(_) => {}
+        }
+    }
+
+    fn state(&mut self, change: &StateChange, failure: Option<Failure>) {
+        let connecting = change.old == State::SYN_SENT;
+        let opened = connecting && change.new == State::ESTABLISHED;
+        let ended = change.old == State::ESTABLISHED && change.new != State::ESTABLISHED;
+        if !opened && !ended && failure.is_none() {
+            return;
+        }
+        if let Some(key) = upstream(&change.subject, change.passive, connecting)
+            && let Some(flow) = self.flow(key)
+        {
+            if opened {
+                flow.opened.add();
+                if let Some(age_ns) = change.age_ns {
+                    flow.latency.note(age_ns / 1000);
+                }
+            }
+            if ended {
+                flow.closed.add();
+                match change.new.number() {
+                    state::FIN_WAIT1 => flow.closed_here += 1,
+                    state::CLOSE_WAIT => flow.closed_by_peer += 1,
+                    _ => {}
+                }
+            }
+            if let Some(failure) = failure {
+                flow.failed.add();
+                count_failure(&mut flow.failures, failure.reason);
+            }
+        }
+        if let Some(doing) = change.subject.owner.and_then(|owner| self.doing(owner)) {
+            if opened {
+                doing.opened.add();
+            }
+            if ended && change.passive {
+                doing.served.add();
+            }
+            if let Some(failure) = failure {
+                doing.failed.add();
+                count_failure(&mut doing.failures, failure.reason);
+            }
+        }
+    }
+
+    fn call(&mut self, failed: &CallFailed, failure: Option<Failure>) {
+        let Some(failure) = failure else { return };
+        if let Some(key) = upstream(&failed.subject, false, true)
+            && let Some(flow) = self.flow(key)
+        {
+            flow.failed.add();
+            count_failure(&mut flow.failures, failure.reason);
+        }
+        if let Some(doing) = failed.subject.owner.and_then(|owner| self.doing(owner)) {
+            doing.failed.add();
+            count_failure(&mut doing.failures, failure.reason);
+        }
+    }
+
+    fn flow(&mut self, key: UpstreamKey) -> Option<&mut Flow> {
+        let full = self.upstreams.len() >= MAX_UPSTREAMS;
+        let flow = match self.upstreams.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if full => {
+                self.unlisted_upstreams += 1;
+                return None;
+            }
+            Entry::Vacant(room) => room.insert(Flow::default()),
+        };
+        flow.active = self.shots;
+        Some(flow)
+    }
+
+    fn doing(&mut self, owner: Owner) -> Option<&mut Doing> {
+        let full = self.processes.len() >= MAX_PROCESSES;
+        let doing = match self.processes.entry(owner.pid) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if full => {
+                self.unlisted_processes += 1;
+                return None;
+            }
+            Entry::Vacant(room) => room.insert(Doing::of(owner.comm)),
+        };
+        doing.active = self.shots;
+        Some(doing)
+    }
+
+    /// A shot is made: rates are those since the last one.
+    pub fn advance(&mut self) {
+        self.shots += 1;
+        let oldest = self.shots.saturating_sub(IDLE_SHOTS);
+        let halve = self.shots.is_multiple_of(HALVE_EVERY);
+        let crowded = self.upstreams.len() > MAX_UPSTREAMS / 2;
+        self.upstreams.retain(|_, flow| {
+            flow.advance(halve);
+            !crowded || flow.active >= oldest
+        });
+        let crowded = self.processes.len() > MAX_PROCESSES / 2;
+        self.processes.retain(|_, doing| {
+            for counter in [&mut doing.opened, &mut doing.served, &mut doing.failed] {
+                counter.advance();
+            }
+            !crowded || doing.active >= oldest
+        });
+    }
+
+    /// By upstream, in no order.
+    #[must_use]
+    pub fn upstreams(&self) -> &HashMap<UpstreamKey, Flow> {
+        &self.upstreams
+    }
+
+    /// By process, in no order.
+    #[must_use]
+    pub fn processes(&self) -> &HashMap<u32, Doing> {
+        &self.processes
+    }
+}
+
+/// The upstream that an event is about; `None`: this host is the server, or may be. `connects`: it can't be.
+fn upstream(subject: &Subject, passive: bool, connects: bool) -> Option<UpstreamKey> {
+    if passive || (!connects && subject.owner.is_none()) {
+        return None;
+    }
+    let key = UpstreamKey { netns: subject.netns, dst: subject.dst?, dport: subject.dport? };
+    (key.dport != 0).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::testing;
+
+    #[test]
+    fn failures_are_counted_by_upstream_and_process() {
+        let mut traffic = Traffic::default();
+        for (pid, dport, times) in [(812, 9001, 30), (813, 9001, 20), (812, 9002, 1)] {
+            let (event, failure) = testing::exhausted(pid, dport);
+            for _ in 0..times {
+                traffic.note(&event, Some(failure));
+            }
+        }
+        traffic.advance();
+        let upstreams: HashMap<_, _> =
+            traffic.upstreams().iter().map(|(key, flow)| (key.dport, flow)).collect();
+        assert_eq!(upstreams[&9001].failures, [(Some(Reason::PortRangeExhausted), 50)]);
+        assert!((upstreams[&9001].failed.per_s(2.0) - 25.0).abs() < 1e-9);
+        assert_eq!(upstreams[&9002].failed.total, 1);
+        assert_eq!(traffic.processes()[&812].failed.total, 31);
+        traffic.advance();
+        assert!(traffic.processes()[&812].failed.per_s(1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn connections_are_counted_from_their_beginning_to_their_end() {
+        let mut traffic = Traffic::default();
+        for event in testing::connection(812, 9001, 1500) {
+            traffic.note(&event, None);
+        }
+        let flow = traffic.upstreams().values().next().unwrap();
+        assert_eq!((flow.opened.total, flow.closed.total, flow.time_wait.total), (1, 1, 1));
+        assert_eq!((flow.closed_here, flow.closed_by_peer), (1, 0));
+        let p50_us = flow.latency().unwrap().p50_us;
+        assert!((1500..=1800).contains(&p50_us), "{p50_us}");
+        assert_eq!(traffic.processes()[&812].opened.total, 1);
+    }
+
+    #[test]
+    fn the_main_reason_comes_first() {
+        let mut failures = Vec::new();
+        for reason in [Reason::Reset, Reason::Refused, Reason::Refused, Reason::TimedOut] {
+            count_failure(&mut failures, Some(reason));
+        }
+        assert_eq!(failures[0], (Some(Reason::Refused), 2));
+        assert_eq!(failures.len(), 3);
+    }
+
+    #[test]
+    fn upstreams_are_bounded_and_idle_ones_make_room() {
+        let mut traffic = Traffic::default();
+        for index in 0..MAX_UPSTREAMS + 5 {
+            let (event, failure) = testing::exhausted_to(u32::try_from(index).unwrap());
+            traffic.note(&event, Some(failure));
+        }
+        assert_eq!(traffic.upstreams().len(), MAX_UPSTREAMS);
+        assert_eq!(traffic.unlisted_upstreams, 5);
+        for _ in 0..=IDLE_SHOTS {
+            traffic.advance();
+        }
+        assert!(traffic.upstreams().is_empty());
+    }
+}

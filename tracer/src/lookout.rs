@@ -1,0 +1,101 @@
+//! Looks at the host again and again, on a thread of its own, and says what it found.
+
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use tokio::sync::mpsc as inbox;
+
+use crate::{
+    ceilings::{assess, history::History, tally::Tally, thresholds::Thresholds},
+    kernel::survey::{Scope, Surveyor},
+    live::listing::Listing,
+};
+
+/// How often it looks, when that costs little.
+const EVERY: Duration = Duration::from_secs(1);
+/// Otherwise so that it takes no more than this part of the time,
+const SHARE: f64 = 0.04;
+/// and while something fails this part.
+const URGENT_SHARE: f64 = 0.2;
+/// Failures that the kernel counts are those of this time before a look.
+const WINDOW: Duration = Duration::from_secs(5);
+
+/// What failed lately, and the seconds that it is of.
+type Lately = (Tally, f64);
+
+/// The thread, as seen from the loop.
+pub struct Lookout {
+    asks: mpsc::Sender<Lately>,
+    answers: inbox::Receiver<Listing>,
+    under_way: bool,
+    ended: Option<Instant>,
+    cost: Duration,
+}
+
+impl Lookout {
+    /// Starts the thread; it looks when it is asked to.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(scope: Scope) -> Result<Self> {
+        let (asks, asked) = mpsc::channel::<Lately>();
+        let (answer, answers) = inbox::channel(1);
+        let look = move || {
+            let surveyor = Surveyor::new(scope);
+            let mut history = History::sliding(WINDOW);
+            let thresholds = Thresholds::default();
+            while let Ok((tally, seconds)) = asked.recv() {
+                let begun = Instant::now();
+                history.counted_lately(tally, seconds);
+                let survey = surveyor.take();
+                let findings = assess(&survey, &mut history);
+                let mut listing = Listing::of(survey, findings, &thresholds);
+                listing.more_upstreams += history.left_out as u64;
+                listing.cost_s = begun.elapsed().as_secs_f64();
+                if answer.blocking_send(listing).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("lookout".to_owned()).spawn(look);
+        thread.context("can't start a thread to look at the host")?;
+        Ok(Self { asks, answers, under_way: false, ended: None, cost: Duration::ZERO })
+    }
+
+    /// Asks for a look, if it is time for one. `urgent`: something fails.
+    pub fn ask(&mut self, urgent: bool, lately: impl FnOnce() -> Lately) {
+        let due = self.ended.is_none_or(|ended| ended.elapsed() >= self.pause(urgent));
+        if due && !self.under_way {
+            // Where the thread has ended, nothing is found any more.
+            self.under_way = self.asks.send(lately()).is_ok();
+        }
+    }
+
+    /// What it found. Safe to cancel.
+    pub async fn found(&mut self) -> Listing {
+        let Some(listing) = self.answers.recv().await else {
+            // The thread is gone.
+            return std::future::pending().await;
+        };
+        self.under_way = false;
+        self.ended = Some(Instant::now());
+        self.cost = Duration::from_secs_f64(listing.cost_s);
+        listing
+    }
+
+    /// Seconds from one look to the next.
+    #[must_use]
+    pub fn every_s(&self, urgent: bool) -> f64 {
+        (self.pause(urgent) + self.cost).as_secs_f64()
+    }
+
+    /// From the end of a look to the next one.
+    fn pause(&self, urgent: bool) -> Duration {
+        let share = if urgent { URGENT_SHARE } else { SHARE };
+        let dear = self.cost.mul_f64((1.0 - share) / share);
+        dear.max(EVERY.saturating_sub(self.cost))
+    }
+}

@@ -134,7 +134,7 @@ pub fn visible(name: &[u8]) -> String {
 
 /// Whether a character of a foreign name can be printed as it is: not a control character, and not
 /// one that reorders or hides its neighbours (Unicode's bidirectional controls and the like).
-fn is_inert(character: char) -> bool {
+pub(crate) fn is_inert(character: char) -> bool {
     !character.is_control()
         && character != '\\'
         && !matches!(character,
@@ -375,6 +375,15 @@ impl Event {
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         self.subject()?.owner
+    }
+
+    /// When: nanoseconds since boot.
+    #[must_use]
+    pub fn ts_ns(&self) -> u64 {
+        match self {
+            Self::Lost(loss) => loss.ts_ns,
+            other => other.subject().map_or(0, |subject| subject.ts_ns),
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl Page {
             count(Status::Warning),
             count(Status::Ok),
             if unseen > 0 { format!(", not seen: {unseen}") } else { String::new() },
-            worst(findings).map_or_else(String::new, |worst| format!("; {}", self.headline(worst))),
+            worst(findings)
+                .map_or_else(String::new, |worst| format!("; {}", headline(worst, self.own_netns))),
         );
         // Behind a bar they look for figures of their own.
         paint.line(style(findings.status), &summary.replace('|', "/"), out);
@@ -84,66 +85,19 @@ impl Page {
         self.well(findings, out);
     }
 
-    /// `10.0.0.1 to 10.0.0.2:80 28,232 of 28,232 (100 %)`
-    fn headline(&self, ceiling: &Ceiling) -> String {
-        let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
-        format!(
-            "{} {}: {} of {} ({percent} %)",
-            ceiling.subject.kind().name(),
-            self.subject(ceiling),
-            thousands(ceiling.used),
-            thousands(ceiling.limit),
-        )
-    }
-
     fn finding(&self, Judged { ceiling, status }: &Judged, out: &mut Vec<u8>) {
         let paint = self.paint;
         paint.line("", "", out);
         let title = format!(
             "{:<8}  {}, {} left",
             status.name(),
-            self.headline(ceiling),
+            headline(ceiling, self.own_netns),
             thousands(ceiling.headroom())
         );
         paint.line(style(*status), &title, out);
-        let mut row = |name: &str, text: &str| {
+        for (name, text) in facts(ceiling) {
             // Writing into memory can't fail.
             let _ = writeln!(out, "  {name:<9} {text}");
-        };
-        for failed in &ceiling.failures {
-            row("failed", &failure(failed));
-        }
-        if !ceiling.who.is_empty() {
-            let named = ceiling.who.iter().take(SHOWN_WHO).map(|user| who(ceiling, user));
-            row("used by", &named.collect::<Vec<_>>().join(", "));
-        }
-        if let Some(traffic) = &ceiling.traffic {
-            row("sockets", &states(traffic));
-            let rates = rates(traffic);
-            if !rates.is_empty() {
-                row("rates", &rates);
-            }
-        }
-        if let Some(entered) = ceiling.entered_per_s {
-            row("rates", &format!("{} entries made a second", rate(entered)));
-        }
-        if let Some(forecast) = &ceiling.forecast {
-            row("full in", &format!("{} ({})", time_left(forecast.seconds), forecast.basis));
-        }
-        for note in &ceiling.notes {
-            row("note", note);
-        }
-        for (index, way) in ceiling.remedy.iter().enumerate() {
-            row(if index == 0 { "remedy" } else { "      or" }, way);
-        }
-        row("read from", &ceiling.evidence);
-    }
-
-    /// With its network namespace, where that isn't our own.
-    fn subject(&self, ceiling: &Ceiling) -> String {
-        match ceiling.subject.netns().filter(|netns| Some(*netns) != self.own_netns) {
-            Some(netns) => format!("{} [netns {netns}]", ceiling.subject),
-            None => ceiling.subject.to_string(),
         }
     }
 
@@ -163,7 +117,7 @@ impl Page {
                     "  {:<16} {:>5}  fullest: {}, {} of {} ({percent} %)",
                     kind.name(),
                     these.len(),
-                    self.subject(ceiling),
+                    subject(ceiling, self.own_netns),
                     thousands(ceiling.used),
                     thousands(ceiling.limit),
                 ));
@@ -177,6 +131,55 @@ impl Page {
             }
         }
     }
+}
+
+/// `ephemeral-ports 10.0.0.1 to 10.0.0.2:80: 28,232 of 28,232 (100 %)`
+pub(crate) fn headline(ceiling: &Ceiling, own_netns: Option<u32>) -> String {
+    let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
+    format!(
+        "{} {}: {} of {} ({percent} %)",
+        ceiling.subject.kind().name(),
+        subject(ceiling, own_netns),
+        thousands(ceiling.used),
+        thousands(ceiling.limit),
+    )
+}
+
+/// With its network namespace, where that isn't our own.
+pub(crate) fn subject(ceiling: &Ceiling, own_netns: Option<u32>) -> String {
+    match ceiling.subject.netns().filter(|netns| Some(*netns) != own_netns) {
+        Some(netns) => format!("{} [netns {netns}]", ceiling.subject),
+        None => ceiling.subject.to_string(),
+    }
+}
+
+/// What there is to say of a finding besides its usage: what it is called, and what it is.
+pub(crate) fn facts(ceiling: &Ceiling) -> Vec<(&'static str, String)> {
+    let mut facts: Vec<_> =
+        ceiling.failures.iter().map(|failed| ("failed", failure(failed))).collect();
+    if !ceiling.who.is_empty() {
+        let named = ceiling.who.iter().take(SHOWN_WHO).map(|user| who(ceiling, user));
+        facts.push(("used by", named.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(traffic) = &ceiling.traffic {
+        facts.push(("sockets", states(traffic)));
+        let rates = rates(traffic);
+        if !rates.is_empty() {
+            facts.push(("rates", rates));
+        }
+    }
+    if let Some(entered) = ceiling.entered_per_s {
+        facts.push(("rates", format!("{} entries made a second", rate(entered))));
+    }
+    if let Some(forecast) = &ceiling.forecast {
+        facts.push(("full in", format!("{} ({})", time_left(forecast.seconds), forecast.basis)));
+    }
+    facts.extend(ceiling.notes.iter().map(|note| ("note", note.clone())));
+    for (index, way) in ceiling.remedy.iter().enumerate() {
+        facts.push((if index == 0 { "remedy" } else { "      or" }, way.clone()));
+    }
+    facts.push(("read from", ceiling.evidence.to_string()));
+    facts
 }
 
 fn style(status: Status) -> &'static str {

@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 /// Turns nanoseconds since boot into dates. Keeps the second that it formatted last.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Clock {
     epoch_ns: u64,
     zone: TimeZone,
@@ -42,6 +42,12 @@ impl Clock {
     pub fn time(&mut self, ts_ns: u64) -> String {
         let nanos = self.seek(ts_ns);
         format!("{}.{:06}", &self.time[6..], nanos / 1000)
+    }
+
+    /// Time of day in the zone, whole seconds.
+    pub fn time_of_day(&mut self, ts_ns: u64) -> String {
+        self.seek(ts_ns);
+        self.time[6..].to_owned()
     }
 
     /// Month, day and time of day in the zone, whole seconds.

@@ -43,7 +43,7 @@ impl Paint {
 }
 
 /// `10.0.0.1:80`, `[::1]:80`; `-` where there is no port.
-pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
+pub(crate) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
     let port: &dyn Display = port.as_ref().map_or(&"-", |port| port);
     match address {
         IpAddr::V4(v4) => format!("{v4}:{port}"),
@@ -53,7 +53,7 @@ pub(super) fn endpoint(address: IpAddr, port: Option<u16>) -> String {
 
 /// `12us`, `3.4ms`, `5.6s`: three digits are enough to see what matters.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-fn span(ns: u64) -> String {
+pub(crate) fn span(ns: u64) -> String {
     match ns {
         0..1_000_000 => format!("{}us", ns / 1000),
         1_000_000..1_000_000_000 => format!("{:.1}ms", ns as f64 / 1e6),
@@ -62,7 +62,7 @@ fn span(ns: u64) -> String {
 }
 
 /// What a loss is and what to do about it, a line each.
-pub(super) fn told(loss: &Loss) -> Vec<String> {
+pub(crate) fn told(loss: &Loss) -> Vec<String> {
     let dropped = loss.states + loss.failures;
     let kinds = [
         (dropped, "events lost: the ring was full; raise --ring-size or filter more"),
@@ -84,6 +84,21 @@ pub struct Trace {
     width: usize,
 }
 
+/// An event in words, one for each column; loss has other ones, see [`told`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Process id, `?` behind it: inferred.
+    pub(crate) pid: String,
+    pub(crate) comm: String,
+    pub(crate) local: String,
+    pub(crate) remote: String,
+    pub(crate) old: &'static str,
+    pub(crate) new: &'static str,
+    pub(crate) age: String,
+    /// Why it failed, or what else there is to say.
+    pub(crate) outcome: String,
+}
+
 /// What differs between kinds of events.
 #[derive(Clone, Copy)]
 struct Row {
@@ -93,6 +108,74 @@ struct Row {
     note: &'static str,
 }
 
+impl Told {
+    /// `None`: loss.
+    pub(crate) fn of(event: &Event, failure: Option<&Failure>) -> Option<Self> {
+        let told = match event {
+            Event::Lost(_) => return None,
+            Event::State(change) => {
+                let (old, new, age_ns) = (change.old.name(), change.new.name(), change.age_ns);
+                Self::about(&change.subject, Row { old, new, age_ns, note: "" }, failure)
+            }
+            Event::CallFailed(failed) => {
+                let note = match failed.call {
+                    Call::Connect => "connect: ",
+                    Call::Bind => "bind: ",
+                    Call::Descriptor => "",
+                };
+                let row = Row { old: "-", new: "-", age_ns: None, note };
+                Self::about(&failed.subject, row, failure)
+            }
+            Event::TimeWait(entered) => {
+                let note = if entered.inferred {
+                    "inferred"
+                } else if entered.substate == State::TIME_WAIT {
+                    ""
+                } else {
+                    "the peer's FIN is still to come"
+                };
+                let new = State::TIME_WAIT.name();
+                let row = Row { old: entered.old.name(), new, age_ns: None, note };
+                Self::about(&entered.subject, row, None)
+            }
+        };
+        Some(told)
+    }
+
+    fn about(subject: &Subject, row: Row, failure: Option<&Failure>) -> Self {
+        let shown = |address: Option<IpAddr>, port| {
+            address.map_or_else(|| "-".to_owned(), |address| endpoint(address, port))
+        };
+        let (pid, comm) = match &subject.owner {
+            Some(owner) => {
+                let mark = if owner.known == Known::Inferred { "?" } else { "" };
+                (format!("{}{mark}", owner.pid), owner.comm.to_string())
+            }
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        let outcome = failure.map_or_else(
+            || row.note.to_owned(),
+            |failure| {
+                let reason = failure.reason.map_or("unknown", |reason| reason.name());
+                match failure.error {
+                    Some(error) => format!("{}{reason} ({error})", row.note),
+                    None => format!("{}{reason}", row.note),
+                }
+            },
+        );
+        Self {
+            pid,
+            comm,
+            local: shown(subject.src, subject.sport),
+            remote: shown(subject.dst, subject.dport),
+            old: row.old,
+            new: row.new,
+            age: row.age_ns.map_or_else(|| "-".to_owned(), span),
+            outcome,
+        }
+    }
+}
+
 impl Trace {
     /// `clock` dates the events; `colour`: paint failures.
     #[must_use]
@@ -100,12 +183,8 @@ impl Trace {
         Self { clock, paint: Paint(colour), header: true, width: 21 }
     }
 
-    fn about(&mut self, subject: &Subject, row: Row, failure: Option<&Failure>, out: &mut Vec<u8>) {
-        let shown = |address: Option<IpAddr>, port| {
-            address.map_or_else(|| "-".to_owned(), |address| endpoint(address, port))
-        };
-        let local = shown(subject.src, subject.sport);
-        let remote = shown(subject.dst, subject.dport);
+    fn line(&mut self, ts_ns: u64, told: &Told, failed: bool, out: &mut Vec<u8>) {
+        let Told { pid, comm, local, remote, old, new, age, outcome } = told;
         self.width = self.width.max(local.len()).max(remote.len());
         let width = self.width;
         if std::mem::take(&mut self.header) {
@@ -115,30 +194,14 @@ impl Trace {
             );
             self.paint.line(BOLD, &titles, out);
         }
-        let (pid, comm) = match &subject.owner {
-            Some(owner) => {
-                let mark = if owner.known == Known::Inferred { "?" } else { "" };
-                (format!("{}{mark}", owner.pid), owner.comm.to_string())
-            }
-            None => ("-".to_owned(), "-".to_owned()),
-        };
         let mut line = format!(
-            "{} {pid:>7} {comm:<15} {local:<width$} {remote:<width$} {:<10} {:<10} {:>8}",
-            self.clock.time(subject.ts_ns),
-            row.old,
-            row.new,
-            row.age_ns.map_or_else(|| "-".to_owned(), span),
+            "{} {pid:>7} {comm:<15} {local:<width$} {remote:<width$} {old:<10} {new:<10} {age:>8}",
+            self.clock.time(ts_ns),
         );
-        if let Some(failure) = failure {
-            let reason = failure.reason.map_or("unknown", |reason| reason.name());
-            line += &match failure.error {
-                Some(error) => format!("  {}{reason} ({error})", row.note),
-                None => format!("  {}{reason}", row.note),
-            };
-        } else if !row.note.is_empty() {
-            line += &format!("  {}", row.note);
+        if !outcome.is_empty() {
+            line += &format!("  {outcome}");
         }
-        self.paint.line(if failure.is_some() { RED } else { "" }, &line, out);
+        self.paint.line(if failed { RED } else { "" }, &line, out);
     }
 
     fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
@@ -152,33 +215,11 @@ impl Trace {
 impl Sink for Trace {
     fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
         let failure = change.failure();
-        match event {
-            Event::Lost(loss) => self.lost(loss, out),
-            Event::State(change) => {
-                let (old, new, age_ns) = (change.old.name(), change.new.name(), change.age_ns);
-                self.about(&change.subject, Row { old, new, age_ns, note: "" }, failure, out);
-            }
-            Event::CallFailed(failed) => {
-                let note = match failed.call {
-                    Call::Connect => "connect: ",
-                    Call::Bind => "bind: ",
-                    Call::Descriptor => "",
-                };
-                let row = Row { old: "-", new: "-", age_ns: None, note };
-                self.about(&failed.subject, row, failure, out);
-            }
-            Event::TimeWait(entered) => {
-                let note = if entered.inferred {
-                    "inferred"
-                } else if entered.substate == State::TIME_WAIT {
-                    ""
-                } else {
-                    "the peer's FIN is still to come"
-                };
-                let new = State::TIME_WAIT.name();
-                let row = Row { old: entered.old.name(), new, age_ns: None, note };
-                self.about(&entered.subject, row, None, out);
-            }
+        if let Event::Lost(loss) = event {
+            self.lost(loss, out);
+        }
+        if let Some(told) = Told::of(event, failure) {
+            self.line(event.ts_ns(), &told, failure.is_some(), out);
         }
     }
 

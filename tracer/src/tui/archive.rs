@@ -1,0 +1,123 @@
+//! The last ten minutes: a shot a second, each reduced to what is worst in it.
+
+use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
+
+use super::rows::Row;
+use crate::live::shot::{Gauge, Shot, Upstream};
+
+/// Shots that are kept: ten minutes of them.
+pub(super) const MAX_SHOTS: usize = 600;
+/// Rows of an earlier shot; with these, all of them stay within some 40 MB.
+const MAX_UPSTREAMS: usize = 150;
+const MAX_PROCESSES: usize = 100;
+const MAX_GAUGES: usize = 24;
+const MAX_INCIDENTS: usize = 16;
+/// Upstreams of an earlier shot of which source addresses and processes are kept, and how many of each.
+const MAX_DETAILED: usize = 40;
+const MAX_PARTS: usize = 3;
+/// Seconds of a trend: what is drawn.
+const MAX_TREND: usize = 60;
+
+/// The newest shot, and those before it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Archive {
+    newest: Option<Arc<Shot>>,
+    /// Oldest first.
+    earlier: VecDeque<Arc<Shot>>,
+}
+
+impl Archive {
+    /// Adds the newest shot; the one before it is reduced.
+    pub(super) fn push(&mut self, shot: Shot) {
+        let before = self.newest.replace(Arc::new(shot));
+        if let Some(before) = before {
+            if self.earlier.len() == MAX_SHOTS {
+                self.earlier.pop_front();
+            }
+            let reduced = reduce(&before, self.earlier.back().map(Arc::as_ref));
+            self.earlier.push_back(Arc::new(reduced));
+        }
+    }
+
+    /// The newest.
+    pub(super) fn newest(&self) -> Option<&Arc<Shot>> {
+        self.newest.as_ref()
+    }
+
+    /// The last shot of that time or before; else the oldest.
+    pub(super) fn at_or_before(&self, at_ns: u64) -> Option<&Arc<Shot>> {
+        let newest = self.newest.as_ref()?;
+        if newest.at_ns <= at_ns {
+            return Some(newest);
+        }
+        let later = self.earlier.partition_point(|shot| shot.at_ns <= at_ns);
+        self.earlier.get(later.saturating_sub(1)).or(Some(newest))
+    }
+
+    /// The first shot of that time or after; else the newest.
+    pub(super) fn at_or_after(&self, at_ns: u64) -> Option<&Arc<Shot>> {
+        let first = self.earlier.partition_point(|shot| shot.at_ns < at_ns);
+        self.earlier.get(first).or(self.newest.as_ref())
+    }
+}
+
+/// What of a shot is worth its room. Findings that are as they were in the one `before` are shared with it.
+fn reduce(shot: &Shot, before: Option<&Shot>) -> Shot {
+    let (mut upstreams, fewer) = worst(&shot.upstreams, MAX_UPSTREAMS);
+    upstreams.iter_mut().enumerate().for_each(|(index, upstream)| thin(upstream, index));
+    let (processes, fewer_processes) = worst(&shot.processes, MAX_PROCESSES);
+    let mut left_out = shot.left_out;
+    left_out.upstreams += fewer;
+    left_out.processes += fewer_processes;
+    left_out.gauges += shot.gauges.len().saturating_sub(MAX_GAUGES) as u64;
+    Shot {
+        at_ns: shot.at_ns,
+        rates_s: shot.rates_s,
+        listed_ns: shot.listed_ns,
+        incidents: shot.incidents.iter().take(MAX_INCIDENTS).cloned().collect(),
+        gauges: shot.gauges.iter().take(MAX_GAUGES).map(|gauge| keep(gauge, before)).collect(),
+        upstreams: Arc::new(upstreams),
+        processes: Arc::new(processes),
+        left_out,
+        ground: shot.ground.clone(),
+        unseen: Arc::clone(&shot.unseen),
+        own_netns: shot.own_netns,
+    }
+}
+
+/// The worst rows, worst first, and how many others there are.
+fn worst<R: Row + Clone>(rows: &[R], most: usize) -> (Vec<R>, u64) {
+    let mut order: Vec<&R> = rows.iter().collect();
+    if order.len() > most {
+        order.select_nth_unstable_by(most, |a, b| by_weight(*a, *b));
+        order.truncate(most);
+    }
+    order.sort_unstable_by(|a, b| by_weight(*a, *b));
+    (order.into_iter().cloned().collect(), rows.len().saturating_sub(most) as u64)
+}
+
+fn by_weight<R: Row>(a: &R, b: &R) -> Ordering {
+    a.worse(b).then_with(|| a.key().cmp(&b.key()))
+}
+
+fn thin(upstream: &mut Upstream, index: usize) {
+    let parts = if index < MAX_DETAILED { MAX_PARTS } else { 0 };
+    upstream.sources.truncate(parts);
+    upstream.sources.shrink_to_fit();
+    upstream.processes.truncate(parts);
+    upstream.processes.shrink_to_fit();
+}
+
+fn keep(gauge: &Gauge, before: Option<&Shot>) -> Gauge {
+    let same = before.and_then(|shot| {
+        shot.gauges.iter().find(|old| {
+            old.judged.status == gauge.judged.status && old.judged.ceiling == gauge.judged.ceiling
+        })
+    });
+    let trend = &gauge.trend[gauge.trend.len().saturating_sub(MAX_TREND)..];
+    Gauge {
+        judged: Arc::clone(&same.unwrap_or(gauge).judged),
+        trend: trend.into(),
+        fails_per_s: gauge.fails_per_s,
+    }
+}

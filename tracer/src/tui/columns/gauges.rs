@@ -1,0 +1,128 @@
+//! Columns of ceilings.
+
+use super::{Cell, Column, as_given, failing};
+use crate::{
+    human::{thousands, time_left},
+    live::shot::Gauge,
+    sink::check_text,
+    tui::{
+        text::{Align, percent},
+        theme::{self, Tone},
+    },
+};
+
+/// Columns of the gauge itself, and of the trend: the latter divide a minute.
+const BAR: usize = 10;
+const TREND: usize = 12;
+
+fn when_full(gauge: &Gauge) -> Cell {
+    let ceiling = &gauge.judged.ceiling;
+    if ceiling.headroom() == 0 {
+        return Cell::new("full", Tone::Bad);
+    }
+    match &ceiling.forecast {
+        Some(forecast) => Cell::new(format!("in {}", time_left(forecast.seconds)), Tone::Warning),
+        None => Cell::new("-", Tone::Plain),
+    }
+}
+
+pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
+    Column {
+        title: "CEILING",
+        width: 15,
+        grow: 0,
+        align: Align::Left,
+        rank: 0,
+        about: "what is bounded",
+        cell: |gauge, _| gauge.judged.ceiling.subject.kind().name().to_owned().into(),
+        compare: as_given,
+    },
+    Column {
+        title: "STATUS",
+        width: 8,
+        grow: 0,
+        align: Align::Left,
+        rank: 1,
+        about: "how bad it is: CRITICAL where calls fail for it, or hardly any room is left",
+        cell: |gauge, _| Cell::new(gauge.judged.status.name(), Tone::Badge(gauge.judged.status)),
+        compare: as_given,
+    },
+    Column {
+        title: "GAUGE",
+        width: BAR,
+        grow: 0,
+        align: Align::Left,
+        rank: 7,
+        about: "used part of the limit",
+        cell: |gauge, sight| {
+            let ratio = gauge.judged.ceiling.ratio();
+            Cell::new(sight.look.gauge(ratio, BAR), theme::of(gauge.judged.status))
+        },
+        compare: as_given,
+    },
+    Column {
+        title: "USED",
+        width: 6,
+        grow: 0,
+        align: Align::Right,
+        rank: 2,
+        about: "the same in percent",
+        cell: |gauge, _| {
+            Cell::new(percent(gauge.judged.ceiling.ratio()), theme::of(gauge.judged.status))
+        },
+        compare: as_given,
+    },
+    Column {
+        title: "USED/LIMIT",
+        width: 19,
+        grow: 0,
+        align: Align::Right,
+        rank: 6,
+        about: "in numbers",
+        cell: |gauge, _| {
+            let ceiling = &gauge.judged.ceiling;
+            format!("{}/{}", thousands(ceiling.used), thousands(ceiling.limit)).into()
+        },
+        compare: as_given,
+    },
+    Column {
+        title: "LAST MINUTE",
+        width: TREND,
+        grow: 0,
+        align: Align::Left,
+        rank: 8,
+        about: "used part of the limit over the last minute, five seconds in a column",
+        cell: |gauge, sight| sight.look.sparkline(&gauge.trend, sight.second, TREND).into(),
+        compare: as_given,
+    },
+    Column {
+        title: "FULL",
+        width: 13,
+        grow: 0,
+        align: Align::Right,
+        rank: 4,
+        about: "when it is full at the present trend",
+        cell: |gauge, _| when_full(gauge),
+        compare: as_given,
+    },
+    Column {
+        title: "FAIL/S",
+        width: 8,
+        grow: 0,
+        align: Align::Right,
+        rank: 3,
+        about: "failures a second for it",
+        cell: |gauge, sight| failing(sight.rate(gauge.fails_per_s), gauge.fails_per_s > 0.0),
+        compare: as_given,
+    },
+    Column {
+        title: "FULLEST",
+        width: 20,
+        grow: 80,
+        align: Align::Left,
+        rank: 5,
+        about: "of what, or of whom",
+        cell: |gauge, sight| check_text::subject(&gauge.judged.ceiling, sight.own_netns).into(),
+        compare: as_given,
+    },
+];

@@ -1,0 +1,247 @@
+//! Text that is safe to show and fits: foreign characters made visible, cut, padded, wrapped; gauges and
+//! sparklines.
+
+use std::borrow::Cow;
+
+use ratatui::text::Span;
+
+use super::theme::Look;
+use crate::event::is_inert;
+
+/// To which side a text stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Align {
+    Left,
+    Right,
+}
+
+/// Characters of our own, and what they are in ASCII.
+const OURS: [(char, &str); 5] = [('…', "..."), ('·', "-"), ('→', "->"), ('≥', ">="), ('µ', "u")];
+
+impl Look {
+    /// A text with everything made visible that a terminal could take for a command, or can't show.
+    pub(super) fn clean(self, text: &str) -> Cow<'_, str> {
+        // A backslash is what such characters were made visible with.
+        let shown = |c: char| (is_inert(c) || c == '\\') && (self.utf8 || c.is_ascii());
+        if text.chars().all(shown) {
+            return Cow::Borrowed(text);
+        }
+        let mut clean = String::with_capacity(text.len() + 8);
+        for character in text.chars() {
+            if shown(character) {
+                clean.push(character);
+            } else if let Some((_, ours)) = OURS.iter().find(|(ours, _)| *ours == character) {
+                clean.push_str(ours);
+            } else {
+                clean.extend(character.escape_unicode());
+            }
+        }
+        Cow::Owned(clean)
+    }
+
+    /// What stands for the end of a text that was cut.
+    fn ellipsis(self) -> &'static str {
+        self.either("…", "..")
+    }
+
+    /// At most `columns` of a clean text.
+    pub(super) fn cut(self, text: &str, columns: usize) -> Cow<'_, str> {
+        if width(text) <= columns {
+            return Cow::Borrowed(text);
+        }
+        let end = self.ellipsis();
+        let room = columns.saturating_sub(width(end));
+        let mut kept = text[..prefix(text, room)].to_owned();
+        if width(end) <= columns {
+            kept.push_str(end);
+        }
+        Cow::Owned(kept)
+    }
+
+    /// A clean text in exactly `columns`.
+    pub(super) fn fit(self, text: &str, columns: usize, align: Align) -> String {
+        let cut = self.cut(text, columns);
+        let padding = " ".repeat(columns.saturating_sub(width(&cut)));
+        match align {
+            Align::Left => format!("{cut}{padding}"),
+            Align::Right => format!("{padding}{cut}"),
+        }
+    }
+
+    /// A gauge of `columns`: the used part of a limit, 0 to 1 and above.
+    pub(super) fn gauge(self, ratio: f64, columns: usize) -> String {
+        let (full, empty) = (self.either("█", "#"), self.either("░", "."));
+        // Full is full only where nothing is left.
+        let used = scaled(ratio, columns).min(if ratio < 1.0 {
+            columns.saturating_sub(1)
+        } else {
+            columns
+        });
+        let used = if ratio > 0.0 { used.max(1).min(columns) } else { used };
+        format!("{}{}", full.repeat(used), empty.repeat(columns - used))
+    }
+
+    /// The last minute of used parts of a limit, one each second, oldest first; `second` is that of the
+    /// last one. A column is some whole seconds, and stays what it is while time goes on.
+    pub(super) fn sparkline(self, trend: &[f32], second: u64, columns: usize) -> String {
+        let levels: [&str; 8] = if self.utf8 {
+            ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"]
+        } else {
+            ["_", ".", "-", ":", "=", "+", "*", "#"]
+        };
+        let each = (60 / columns.max(1)).max(1) as u64;
+        let mut cells = vec![None::<f32>; columns];
+        for (age, &used) in trend.iter().rev().enumerate() {
+            let Some(then) = second.checked_sub(age as u64) else { break };
+            let back = usize::try_from(second / each - then / each).unwrap_or(usize::MAX);
+            let Some(cell) = columns.checked_sub(back.saturating_add(1)) else { break };
+            cells[cell] = Some(cells[cell].map_or(used, |most| most.max(used)));
+        }
+        let level = |used: f32| levels[scaled(f64::from(used), levels.len()).min(levels.len() - 1)];
+        cells.into_iter().map(|cell| cell.map_or(" ", level)).collect()
+    }
+}
+
+/// `ratio` of `whole`, rounded down; between 0 and `whole`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "between 0 and a number of columns"
+)]
+fn scaled(ratio: f64, whole: usize) -> usize {
+    (ratio.clamp(0.0, 1.0) * whole as f64) as usize
+}
+
+/// Columns that a text takes.
+pub(super) fn width(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { Span::raw(text).width() }
+}
+
+/// Bytes of the longest beginning of a text that takes at most `columns`.
+fn prefix(text: &str, columns: usize) -> usize {
+    let mut taken = 0;
+    for (at, character) in text.char_indices() {
+        let end = at + character.len_utf8();
+        taken += width(&text[at..end]);
+        if taken > columns {
+            return at;
+        }
+    }
+    text.len()
+}
+
+/// A clean text in lines of at most `columns`, broken between words where that is possible.
+pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+    let columns = columns.max(1);
+    let (mut lines, mut line, mut taken) = (Vec::new(), String::new(), 0);
+    for mut word in text.split(' ') {
+        let mut long = width(word);
+        if taken > 0 && taken + 1 + long > columns {
+            lines.push(std::mem::take(&mut line));
+            taken = 0;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+            taken += 1;
+        }
+        while long > columns {
+            // A wide character in a single column would never end.
+            let at = prefix(word, columns).max(word.chars().next().map_or(0, char::len_utf8));
+            lines.push(word[..at].to_owned());
+            word = &word[at..];
+            long = width(word);
+        }
+        line.push_str(word);
+        taken += long;
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+/// `93 %`, `99.6 %`: never 100 where something is left.
+pub(super) fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if (99.0..100.0).contains(&percent) {
+        return format!("{:.1} %", percent.min(99.9));
+    }
+    format!("{percent:.0} %")
+}
+
+/// `512 B`, `3.4 KB`, `12 MB`
+#[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KB", "MB", "GB", "TB"];
+    let mut rest = bytes as f64;
+    let mut unit = "B";
+    for larger in UNITS {
+        if rest < 1000.0 {
+            break;
+        }
+        rest /= 1000.0;
+        unit = larger;
+    }
+    if unit != "B" && rest < 10.0 {
+        format!("{rest:.1} {unit}")
+    } else {
+        format!("{rest:.0} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UTF8: Look = Look { colour: true, utf8: true };
+    const ASCII: Look = Look { colour: false, utf8: false };
+
+    #[test]
+    fn foreign_text_is_made_visible() {
+        assert_eq!(UTF8.clean("nginx"), "nginx");
+        assert_eq!(UTF8.clean("a\x1b[31m"), "a\\u{1b}[31m");
+        assert_eq!(UTF8.clean("a\u{202e}b"), "a\\u{202e}b");
+        assert_eq!(UTF8.clean("wörker…"), "wörker…");
+        assert_eq!(ASCII.clean("wörker…"), "w\\u{f6}rker...");
+    }
+
+    #[test]
+    fn texts_fit() {
+        assert_eq!(UTF8.fit("abc", 5, Align::Right), "  abc");
+        assert_eq!(UTF8.fit("abcdef", 4, Align::Left), "abc…");
+        assert_eq!(ASCII.fit("abcdef", 4, Align::Left), "ab..");
+        assert_eq!(UTF8.fit("漢字漢字", 4, Align::Left), "漢… ");
+        assert_eq!(ASCII.fit("abc", 1, Align::Left), "a");
+        assert_eq!(UTF8.fit("abc", 0, Align::Left), "");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(wrap("", 3), [""]);
+        assert_eq!(wrap("漢字", 1), ["漢", "字"]);
+    }
+
+    #[test]
+    fn gauges() {
+        assert_eq!(ASCII.gauge(0.0, 4), "....");
+        assert_eq!(ASCII.gauge(0.001, 4), "#...");
+        assert_eq!(ASCII.gauge(0.999, 4), "###.");
+        assert_eq!(ASCII.gauge(1.0, 4), "####");
+        assert_eq!(ASCII.gauge(7.0, 4), "####");
+        assert_eq!([0.5, 0.934, 0.9999, 1.0].map(percent), ["50 %", "93 %", "99.9 %", "100 %"]);
+        assert_eq!([12, 3_400, 12_000_000].map(bytes), ["12 B", "3.4 KB", "12 MB"]);
+    }
+
+    #[test]
+    fn a_column_of_a_sparkline_stays_what_it_is() {
+        let trend: Vec<f32> =
+            (0..120).map(|second| if second == 100 { 1.0 } else { 0.0 }).collect();
+        // Seconds 60 to 119, five in a column.
+        assert_eq!(ASCII.sparkline(&trend, 119, 12), "________#___");
+        assert_eq!(ASCII.sparkline(&trend, 118, 12), "________#___");
+        assert_eq!(ASCII.sparkline(&trend[..3], 119, 4), "   _");
+    }
+}

@@ -23,21 +23,26 @@ use crate::{
 /// Which connection ceiling did this host hit, who hit it, toward which upstream?
 ///
 /// Traces the life of TCP sockets with eBPF: state changes, failed connects and their reasons, with
-/// the process and the upstream. It changes nothing on the host.
+/// the process and the upstream. It changes nothing on the host. Without a command it opens the live view.
 #[derive(Debug, Parser)]
-#[command(name = "socklife", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "socklife", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// More of our own log on standard error; -vv adds the kernel side's debug messages.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// What to do.
+    /// What to do; `None`: open the live view.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+    /// Of the live view.
+    #[command(flatten)]
+    pub top: TopArgs,
 }
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Open the live view: what is failing, how full every ceiling is, until when, and what to do. The default.
+    Top(TopArgs),
     /// Print events as they happen, until Ctrl-C.
     Trace(TraceArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
@@ -52,6 +57,29 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+}
+
+/// `socklife top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    /// Stop after this long: 30s, 500ms, 2m.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// How often figures are renewed.
+    #[arg(long, default_value = "1s", value_parser = parse_interval)]
+    pub interval: Duration,
+    /// Draw with ASCII characters only, as where the locale is no UTF-8.
+    #[arg(long)]
+    pub ascii: bool,
+    /// Which hooks may be used.
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: Hooks,
+    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
 }
 
 /// `socklife trace`
@@ -274,6 +302,19 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         Some(duration) if duration >= Duration::from_millis(1) => Ok(duration),
         Some(_) => Err("it must be at least 1ms".to_owned()),
         None => Err("give a number and a unit, such as 30s, 500ms or 2m".to_owned()),
+    }
+}
+
+/// How often the live view may be renewed.
+const INTERVALS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(200)..=Duration::from_mins(1);
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if INTERVALS.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("it must be from 200ms to 60s".to_owned())
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the user asked for, resolved to what the kernel compares. Nothing here is applied in
 //! userspace: a filter that the kernel side can't apply is an error.
 
-use std::{collections::BTreeSet, os::unix::fs::MetadataExt, path::Path};
+use std::{collections::BTreeSet, net::IpAddr, os::unix::fs::MetadataExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
@@ -10,7 +10,7 @@ use tracer_ebpf::COMM_LEN;
 
 use crate::{
     event::{Errno, State},
-    kernel::{cgroup, ladder::Hooked, netns},
+    kernel::{cgroup, ladder::Hooked, netns, snapshot::Which},
     table::Selection,
 };
 
@@ -59,6 +59,29 @@ pub struct Cgroup {
 }
 
 impl Filter {
+    /// The network namespaces that are wanted.
+    #[must_use]
+    pub fn which(&self) -> Which {
+        if self.netns.is_empty() { Which::All } else { Which::Only(self.netns.clone()) }
+    }
+
+    /// Whether it chooses among the events of a network namespace.
+    #[must_use]
+    pub fn is_of_events(&self) -> bool {
+        *self != Self { netns: self.netns.clone(), ..Self::default() }
+    }
+
+    /// Whether connections to an upstream pass, by its address and port; other filters don't speak of those.
+    #[must_use]
+    pub fn wants_upstream(&self, dst: IpAddr, dport: u16) -> bool {
+        let any = |list: &[u16]| list.is_empty() || list.contains(&dport);
+        let family = if dst.is_ipv4() { 4 } else { 6 };
+        any(&self.dports)
+            && any(&self.ports)
+            && (self.dst.is_empty() || self.dst.iter().any(|network| network.contains(&dst)))
+            && self.family.is_none_or(|wanted| wanted == family)
+    }
+
     /// Whether an event is wanted or not by who owns its socket.
     #[must_use]
     pub fn by_owner(&self) -> bool {

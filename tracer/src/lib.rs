@@ -42,4 +42,6 @@ pub mod sampler;
 pub mod sink;
 pub mod source;
 pub mod table;
+pub mod top;
 pub mod tui;
+pub mod usage;

@@ -10,6 +10,7 @@ use tokio::sync::mpsc as inbox;
 
 use crate::{
     ceilings::{assess, history::History, tally::Tally, thresholds::Thresholds},
+    filter::Filter,
     kernel::survey::{Scope, Surveyor},
     live::listing::Listing,
 };
@@ -23,6 +24,9 @@ const URGENT_SHARE: f64 = 0.2;
 /// Failures that the kernel counts are those of this time before a look.
 const WINDOW: Duration = Duration::from_secs(5);
 
+/// A look that would be due within this time is due.
+const SLACK: Duration = Duration::from_millis(100);
+
 /// What failed lately, and the seconds that it is of.
 type Lately = (Tally, f64);
 
@@ -31,20 +35,22 @@ pub struct Lookout {
     asks: mpsc::Sender<Lately>,
     answers: inbox::Receiver<Listing>,
     under_way: bool,
-    ended: Option<Instant>,
+    begun: Option<Instant>,
+    /// The first look is still to come.
+    first: bool,
     cost: Duration,
 }
 
 impl Lookout {
-    /// Starts the thread; it looks when it is asked to.
+    /// Starts the thread; it looks when it is asked to, at what these filters want.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(scope: Scope) -> Result<Self> {
+    pub fn start(filter: Filter) -> Result<Self> {
         let (asks, asked) = mpsc::channel::<Lately>();
         let (answer, answers) = inbox::channel(1);
         let look = move || {
-            let surveyor = Surveyor::new(scope);
+            let surveyor = Surveyor::new(Scope { namespaces: filter.which(), pids: Vec::new() });
             let mut history = History::sliding(WINDOW);
             let thresholds = Thresholds::default();
             while let Ok((tally, seconds)) = asked.recv() {
@@ -54,6 +60,7 @@ impl Lookout {
                 let findings = assess(&survey, &mut history);
                 let mut listing = Listing::of(survey, findings, &thresholds);
                 listing.more_upstreams += history.left_out as u64;
+                listing.upstreams.retain(|key, _| filter.wants_upstream(key.dst, key.dport));
                 listing.cost_s = begun.elapsed().as_secs_f64();
                 if answer.blocking_send(listing).is_err() {
                     break;
@@ -62,15 +69,16 @@ impl Lookout {
         };
         let thread = std::thread::Builder::new().name("lookout".to_owned()).spawn(look);
         thread.context("can't start a thread to look at the host")?;
-        Ok(Self { asks, answers, under_way: false, ended: None, cost: Duration::ZERO })
+        Ok(Self { asks, answers, under_way: false, begun: None, first: true, cost: Duration::ZERO })
     }
 
     /// Asks for a look, if it is time for one. `urgent`: something fails.
     pub fn ask(&mut self, urgent: bool, lately: impl FnOnce() -> Lately) {
-        let due = self.ended.is_none_or(|ended| ended.elapsed() >= self.pause(urgent));
+        let due = self.begun.is_none_or(|begun| begun.elapsed() + SLACK >= self.every(urgent));
         if due && !self.under_way {
             // Where the thread has ended, nothing is found any more.
             self.under_way = self.asks.send(lately()).is_ok();
+            self.begun = Some(Instant::now());
         }
     }
 
@@ -81,21 +89,17 @@ impl Lookout {
             return std::future::pending().await;
         };
         self.under_way = false;
-        self.ended = Some(Instant::now());
-        self.cost = Duration::from_secs_f64(listing.cost_s);
+        // The first one has waited until programs were loaded.
+        if !std::mem::take(&mut self.first) {
+            self.cost = Duration::from_secs_f64(listing.cost_s);
+        }
         listing
     }
 
-    /// Seconds from one look to the next.
+    /// From one look to the next.
     #[must_use]
-    pub fn every_s(&self, urgent: bool) -> f64 {
-        (self.pause(urgent) + self.cost).as_secs_f64()
-    }
-
-    /// From the end of a look to the next one.
-    fn pause(&self, urgent: bool) -> Duration {
+    pub fn every(&self, urgent: bool) -> Duration {
         let share = if urgent { URGENT_SHARE } else { SHARE };
-        let dear = self.cost.mul_f64((1.0 - share) / share);
-        dear.max(EVERY.saturating_sub(self.cost))
+        self.cost.div_f64(share).max(EVERY)
     }
 }

@@ -12,7 +12,8 @@ use socklife::{
     ceilings::thresholds::Status,
     check,
     cli::{
-        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TraceArgs, parse_errors,
+        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TopArgs, TraceArgs,
+        parse_errors,
     },
     existing::Lister,
     filter::Filter,
@@ -22,7 +23,6 @@ use socklife::{
         ground::Ground,
         loader::{Kernel, Options},
         ring::boot_epoch_ns,
-        snapshot::Which,
         time_wait::{Account, Made},
     },
     run::{Run, Schedule, Stop},
@@ -32,6 +32,8 @@ use socklife::{
     },
     source::Live,
     table::{Selection, Table},
+    top,
+    tui::theme::Look,
 };
 use tracing::Level;
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
@@ -50,7 +52,8 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    log_to_stderr(cli.verbose);
+    let on_screen = matches!(cli.command, None | Some(Command::Top(_)));
+    log_to_stderr(cli.verbose, on_screen && stderr().is_terminal());
     match run(&cli) {
         Ok(code) => code,
         Err(error) => {
@@ -65,8 +68,12 @@ fn say(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// -v: our own debug messages; -vv: the kernel side's too; -vvv: everybody's.
-fn log_to_stderr(verbose: u8) {
+/// -v: our own debug messages; -vv: the kernel side's too; -vvv: everybody's. None of them where they would fall
+/// onto the live view.
+fn log_to_stderr(verbose: u8, onto_screen: bool) {
+    if onto_screen {
+        return;
+    }
     let levels = Targets::new().with_default(Level::WARN);
     let levels = match verbose {
         0 => levels,
@@ -81,7 +88,9 @@ fn log_to_stderr(verbose: u8) {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    match &cli.command {
+    let Some(command) = &cli.command else { return top(&cli.top, cli.verbose) };
+    match command {
+        Command::Top(args) => top(args, cli.verbose),
         Command::Trace(args) => trace(args, cli.verbose),
         Command::Count(args) => count(args, cli.verbose),
         Command::Check(args) => check(args),
@@ -91,6 +100,28 @@ fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn top(args: &TopArgs, verbose: u8) -> Result<ExitCode> {
+    let plan = top::Plan {
+        filter: args.filter.resolve()?,
+        options: Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 },
+        duration: args.duration,
+        interval: args.interval,
+        look: Look { colour: text::colour(), utf8: !args.ascii && is_utf8() },
+    };
+    for line in top::run(&plan)? {
+        say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the locale's characters are UTF-8: the first of these variables that is set decides (locale(7)).
+fn is_utf8() -> bool {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
 }
 
 fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
@@ -173,9 +204,8 @@ fn to_the_end(
         });
         let schedule = Schedule { duration: args.duration, interval: args.interval };
         let netns = &filter.netns;
-        let which = || if netns.is_empty() { Which::All } else { Which::Only(netns.clone()) };
         // While only connecting sockets are followed, every owner is in a call of its own.
-        let lister = (!filter.connects_only()).then(|| Lister::begin(which()));
+        let lister = (!filter.connects_only()).then(|| Lister::begin(filter.which()));
         let run = Run::new(Intake::new(Live::new(kernel), table, lister), sink, sampler);
         let account = filter.all_time_waits().then(|| Account::open(netns)).flatten();
         let (table, totals) = run.drive(schedule, stop, Output::stdout()?).await?;

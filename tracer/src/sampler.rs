@@ -60,12 +60,12 @@ impl PortSampler {
         let new = table
             .failing(Reason::PortRangeExhausted)
             .filter(|(key, row)| self.measured.get(key) != Some(&row.last_ns))
-            .map(|(key, row)| (key.clone(), row.last_ns));
+            .map(|(key, row)| (*key, row.last_ns));
         let new: Vec<(FailureKey, u64)> = new.take(MAX_ROWS).collect();
         if new.is_empty() {
             return;
         }
-        let failing = new.iter().map(|(key, _)| key.clone()).collect();
+        let failing = new.iter().map(|(key, _)| *key).collect();
         self.measured.extend(new);
         self.started = Some(Instant::now());
         let (answer, result) = oneshot::channel();

@@ -65,6 +65,14 @@ pub fn features(hooks: Hooks) -> Vec<Feature> {
     all.into_iter().map(|(_, feature)| feature).collect()
 }
 
+/// The hooks of a run that is under way.
+#[must_use]
+pub fn in_use(kernel: &Kernel) -> Vec<Feature> {
+    let mut in_use: Vec<_> = kernel.hooks().iter().collect();
+    in_use.sort_by_key(|hook| hook.hooked);
+    in_use.into_iter().map(feature).collect()
+}
+
 fn feature(hook: &Hook) -> Feature {
     let rung = hook.rung;
     let mut notes: Vec<String> = rung.notes.iter().map(|&note| note.to_owned()).collect();

@@ -50,7 +50,7 @@ impl Histogram {
 fn cell_of(us: u64) -> usize {
     let us = us.clamp(1 << SHORTEST, 1 << (SHORTEST + DOUBLINGS));
     let doubling = us.ilog2();
-    let step = (us - (1 << doubling)) * u64::from(STEPS) >> doubling;
+    let step = ((us - (1 << doubling)) * u64::from(STEPS)) >> doubling;
     let cell = u64::from((doubling - SHORTEST) * STEPS) + step;
     usize::try_from(cell).unwrap_or(CELLS).min(CELLS - 1)
 }

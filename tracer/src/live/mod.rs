@@ -52,6 +52,7 @@ pub struct Live {
     lost: Loss,
     lost_before: Loss,
     own_netns: Option<u32>,
+    failing: bool,
 }
 
 impl Live {
@@ -89,6 +90,12 @@ impl Live {
         self.recent.tally()
     }
 
+    /// Whether anything failed in the last seconds.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
     /// The moment `at_ns` (nanoseconds since boot); rates are those since the last one. What `ground` has of
     /// events and loss is filled in.
     pub fn shot(&mut self, at_ns: u64, ground: Ground) -> Shot {
@@ -99,7 +106,8 @@ impl Live {
         self.recent.advance(seconds);
         self.traffic.advance();
         let failing = self.recent.failing();
-        let ground = self.ground(ground, seconds);
+        let listing_ms = self.listing.cost_s * 1e3;
+        let ground = self.ground(Ground { listing_ms, ..ground }, seconds);
         let facts = Facts {
             failing: &failing,
             gauges: &self.listing.gauges,
@@ -107,6 +115,7 @@ impl Live {
             losing: ground.losing,
         };
         let incidents = incident::incidents(&facts);
+        self.failing = incidents.iter().any(|incident| incident.per_s > 0.0);
         let blind = ground.blind.is_some();
         Shot {
             at_ns,

@@ -10,6 +10,8 @@ mod archive;
 mod columns;
 mod dump;
 mod feed;
+pub mod job_control;
+pub mod keyboard;
 mod keys;
 pub mod message;
 pub mod model;

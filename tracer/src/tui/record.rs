@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use super::message::Recording;
 use crate::{
     event::{Event, Loss},
+    human::thousands,
     sink::{Sink, clock::Clock, json},
     table::Change,
 };
@@ -66,6 +67,28 @@ pub fn create(stem: &str, extension: &str) -> Result<(File, PathBuf)> {
         }
     }
     anyhow::bail!("there are a hundred files of this second already")
+}
+
+/// Writes a text into a new file of its own, named after what it is.
+///
+/// # Errors
+/// The current directory takes no file, or the disk is full.
+pub fn write(name: &str, text: &str) -> Result<PathBuf> {
+    let (mut file, path) = create(&format!("socklife-{name}"), "txt")?;
+    file.write_all(text.as_bytes()).with_context(|| format!("can't write {}", path.display()))?;
+    Ok(path)
+}
+
+/// How a recording ended, in words.
+#[must_use]
+pub fn ended(recording: &Recording, ended: Result<()>) -> String {
+    let Recording { path, events, lost, .. } = recording;
+    let path = path.display();
+    let lost = if *lost > 0 { format!(", {} lost", thousands(*lost)) } else { String::new() };
+    match ended {
+        Ok(()) => format!("{} events recorded in {path}{lost}", thousands(*events)),
+        Err(error) => format!("recording into {path} broke off: {error:#}"),
+    }
 }
 
 impl Recorder {

@@ -122,14 +122,6 @@ impl Screen {
         Ok(())
     }
 
-    /// The terminal has another size: all is drawn anew.
-    ///
-    /// # Errors
-    /// The terminal is gone.
-    pub fn resized(&mut self) -> Result<()> {
-        self.terminal.autoresize().context("the terminal doesn't tell its size")
-    }
-
     /// Columns and rows.
     ///
     /// # Errors

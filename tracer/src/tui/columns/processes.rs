@@ -147,8 +147,8 @@ const COLUMNS: &[Column<Process>] = &[
         11,
         10,
         "connections accepted a second",
-        |row, sight| sight.rate(row.accepted_per_s).into(),
-        |a, b| most(a.accepted_per_s, b.accepted_per_s),
+        |row, sight| sight.rate(row.served_per_s).into(),
+        |a, b| most(a.served_per_s, b.served_per_s),
     ),
     number(
         "OPENED/S",

@@ -238,8 +238,7 @@ fn process(model: &Model, process: &Process, doc: &mut Doc) {
     if sight.events == Events::Missing {
         doc.row("failed", "not known: there are no events");
     } else {
-        let (accepted, made) =
-            (sight.rate(process.accepted_per_s), sight.rate(process.opened_per_s));
+        let (accepted, made) = (sight.rate(process.served_per_s), sight.rate(process.opened_per_s));
         doc.row("a second", &format!("{accepted} accepted, {made} made"));
         let worst =
             process.worst.map_or_else(String::new, |reason| format!(", mostly {}", reason.name()));

@@ -1,0 +1,351 @@
+//! `socklife top`: the loop of the live view. It owns the fold, the model and the terminal; nothing in it waits
+//! for one of them alone.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use jiff::tz::TimeZone;
+use rustix::process::{Signal, kill_current_process_group};
+use tokio::{
+    signal::unix::{Signal as Caught, SignalKind, signal},
+    time::sleep_until,
+};
+
+use crate::{
+    existing::Lister,
+    filter::Filter,
+    intake::Intake,
+    kernel::{
+        features::{self, Feature},
+        loader::{Kernel, Options},
+        netns,
+        ring::{boot_epoch_ns, boot_time_ns},
+    },
+    live::{
+        Live,
+        shot::{Ground, Hook},
+    },
+    lookout::Lookout,
+    run::{Stop, ticker, until},
+    sink::clock::Clock,
+    source::{self, Batch},
+    table::{Selection, Table},
+    tui::{
+        job_control,
+        keyboard::Keyboard,
+        message::{Effect, Message},
+        model::Model,
+        record::{self, Recorder},
+        screen::Screen,
+        theme::Look,
+        update::update,
+        view::view,
+    },
+    usage::{Usage, give_memory_back},
+};
+
+/// The shortest time between two frames.
+const FRAME: Duration = Duration::from_millis(40);
+
+/// What to show, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which events.
+    pub filter: Filter,
+    /// How they are got.
+    pub options: Options,
+    /// How long; `None`: until it is ended.
+    pub duration: Option<Duration>,
+    /// From one shot to the next.
+    pub interval: Duration,
+    /// What the terminal can show.
+    pub look: Look,
+}
+
+/// Runs the view until a key, a signal or the time ends it. Gives what is worth a word afterwards.
+///
+/// # Errors
+/// Standard output is no terminal, the terminal goes, or a filter can't be applied in the kernel.
+pub fn run(plan: &Plan) -> Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the runtime")?;
+    runtime.block_on(async {
+        let stop = Stop::listen()?;
+        let suspend = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))
+            .context("can't listen for signals")?;
+        let mut top = Top::begin(plan)?;
+        let outcome = top.drive(plan, stop, suspend).await;
+        // The terminal first: to detach the hooks takes a moment.
+        top.screen.leave();
+        let said = top.end();
+        outcome.map(|()| said)
+    })
+}
+
+/// What the loop owns.
+struct Top {
+    screen: Screen,
+    keyboard: Keyboard,
+    model: Model,
+    live: Live,
+    lookout: Lookout,
+    /// `None`: there are no events.
+    intake: Option<Intake>,
+    /// What of the ground stays as it is.
+    ground: Ground,
+    recorder: Option<Recorder>,
+    said: Vec<String>,
+    usage: Usage,
+    /// Something is to be drawn.
+    dirty: bool,
+    drawn: Instant,
+}
+
+impl Top {
+    fn begin(plan: &Plan) -> Result<Self> {
+        let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
+        let screen = Screen::take()?;
+        let mut model = Model::new(plan.look, clock);
+        let (width, height) = screen.size()?;
+        update(&mut model, Message::Resize(width, height));
+        let keyboard = Keyboard::start()?;
+        let mut top = Self {
+            screen,
+            keyboard,
+            model,
+            live: Live::new(netns::own()),
+            lookout: Lookout::start(plan.filter.clone())?,
+            intake: None,
+            ground: Ground::default(),
+            recorder: None,
+            said: Vec::new(),
+            usage: Usage::default(),
+            dirty: true,
+            drawn: Instant::now(),
+        };
+        top.draw()?;
+        // One after the other: to load programs takes memory, which both would have at once.
+        top.attach(plan)?;
+        top.lookout.ask(false, || top.live.tally());
+        Ok(top)
+    }
+
+    /// Attaches the hooks; where that can't be done, the view shows what can be had without.
+    fn attach(&mut self, plan: &Plan) -> Result<()> {
+        match Kernel::attach(&plan.options, &plan.filter) {
+            Ok(kernel) => {
+                let of_events = features::in_use(&kernel).into_iter().filter_map(hook);
+                self.ground.hooks = Arc::new(of_events.collect());
+                let unhooked = kernel.unseen().iter().map(|unseen| {
+                    let refused = unseen.refused.iter();
+                    let why: Vec<_> = refused
+                        .map(|refusal| format!("{}: {}", refusal.rung, refusal.why))
+                        .collect();
+                    (unseen.hooked.unseen(), why.join("; "))
+                });
+                self.ground.unhooked = Arc::new(unhooked.collect());
+                let lister = Lister::begin(plan.filter.which());
+                let table = Table::new(Selection::All);
+                self.intake = Some(Intake::new(source::Live::new(kernel), table, Some(lister)));
+            }
+            // Without events a filter on them would be ignored.
+            Err(error) if plan.filter.is_of_events() => return Err(error),
+            Err(error) => self.ground.blind = Some(format!("{error:#}").into()),
+        }
+        Ok(())
+    }
+
+    async fn drive(&mut self, plan: &Plan, mut stop: Stop, mut suspend: Caught) -> Result<()> {
+        let started = Instant::now();
+        let deadline = plan.duration.map(|duration| started + duration);
+        let mut shots = ticker(started, plan.interval);
+        let mut listed = false;
+        loop {
+            tokio::select! {
+                () = stop.asked() => return Ok(()),
+                () = until(deadline) => return Ok(()),
+                _ = suspend.recv() => self.suspend()?,
+                message = self.keyboard.next() => {
+                    let Some(message) = message else { return Ok(()) };
+                    if self.tell(message) {
+                        return Ok(());
+                    }
+                }
+                listing = self.lookout.found() => {
+                    self.live.listed(listing);
+                    // Nobody shall wait for the first second.
+                    if !std::mem::replace(&mut listed, true) {
+                        give_memory_back();
+                        shots.reset();
+                        self.shot();
+                    }
+                }
+                batch = next(&mut self.intake) => self.take(batch?),
+                _ = shots.tick() => self.shot(),
+                () = frame(self.dirty, self.drawn + FRAME) => self.draw()?,
+            }
+        }
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let Some(intake) = &mut self.intake else { return };
+        let (live, tail, recorder) = (&mut self.live, &mut self.model.tail, &mut self.recorder);
+        intake.take(batch, |event, change| {
+            live.event(event, change);
+            tail.push(event, change.failure().copied());
+            if let Some(recorder) = recorder {
+                recorder.event(event, change);
+            }
+        });
+        if let Some(recorder) = &mut self.recorder
+            && let Err(error) = recorder.hand_over()
+        {
+            self.recorder = None;
+            self.tell(Message::Recording(None));
+            self.notice(format!("{error:#}"));
+        }
+    }
+
+    /// Tells the model; whether it wants to end.
+    fn tell(&mut self, message: Message) -> bool {
+        self.dirty = true;
+        match update(&mut self.model, message) {
+            None => {}
+            Some(Effect::Quit) => return true,
+            Some(Effect::Suspend) => self.ask_to_suspend(),
+            Some(Effect::StartRecording) => self.start_recording(),
+            Some(Effect::StopRecording) => self.stop_recording(),
+            Some(Effect::WriteText { name, text }) => self.write(name, &text),
+        }
+        false
+    }
+
+    fn notice(&mut self, text: String) {
+        self.dirty = true;
+        update(&mut self.model, Message::Notice(text));
+    }
+
+    fn shot(&mut self) {
+        let recording = self.recorder.as_ref().map(Recorder::state);
+        if recording.is_some() {
+            update(&mut self.model, Message::Recording(recording));
+        }
+        let failing = self.live.is_failing();
+        let table = self.intake.as_ref().map(|intake| &intake.table);
+        let (cpu_percent, resident) = self.usage.since_last();
+        let ground = Ground {
+            unlisted: table.map_or(0, Table::unlisted),
+            cpu_percent,
+            resident,
+            listing_every_s: self.lookout.every(failing).as_secs_f64(),
+            frame_us: self.usage.frames(),
+            ..self.ground.clone()
+        };
+        let shot = self.live.shot(boot_time_ns(), ground);
+        self.tell(Message::Shot(Box::new(shot)));
+        let failing = self.live.is_failing();
+        self.lookout.ask(failing, || self.live.tally());
+    }
+
+    /// Draws, unless the terminal has not taken the last frame yet.
+    fn draw(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        self.drawn = begun;
+        if self.screen.send()? {
+            let model = &self.model;
+            self.screen.draw(|frame| view(model, frame))?;
+            self.usage.frame(begun.elapsed());
+            self.dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Gives the terminal back and stops, until somebody continues us.
+    fn suspend(&mut self) -> Result<()> {
+        if !job_control::has_shell() {
+            self.notice("there is no shell to come back from: not suspended".to_owned());
+            return Ok(());
+        }
+        self.screen.leave();
+        job_control::stop();
+        self.screen.enter()?;
+        let (width, height) = self.screen.size()?;
+        self.tell(Message::Resize(width, height));
+        Ok(())
+    }
+
+    /// All that the shell started with us stops together; we hear of it by the signal.
+    fn ask_to_suspend(&mut self) {
+        if let Err(error) = kill_current_process_group(Signal::TSTP) {
+            self.notice(format!("can't suspend: {error}"));
+        }
+    }
+
+    fn start_recording(&mut self) {
+        match Recorder::start(Clock::new(boot_epoch_ns(), TimeZone::UTC)) {
+            Ok(recorder) if self.intake.is_some() => {
+                self.notice(format!("recording events into {}", recorder.path().display()));
+                self.tell(Message::Recording(Some(recorder.state())));
+                self.recorder = Some(recorder);
+            }
+            Ok(_) => self.notice("there are no events to record".to_owned()),
+            Err(error) => self.notice(format!("can't record: {error:#}")),
+        }
+    }
+
+    fn stop_recording(&mut self) {
+        if let Some(mut recorder) = self.recorder.take() {
+            let ended = recorder.finish();
+            let said = record::ended(&recorder.state(), ended);
+            self.tell(Message::Recording(None));
+            self.notice(said);
+        }
+    }
+
+    fn write(&mut self, name: &str, text: &str) {
+        let said = match record::write(name, text) {
+            Ok(path) => format!("written to {}", path.display()),
+            Err(error) => format!("can't write: {error:#}"),
+        };
+        self.notice(said);
+    }
+
+    /// What is worth a word when the terminal is given back.
+    fn end(mut self) -> Vec<String> {
+        if let Some(mut recorder) = self.recorder.take() {
+            let ended = recorder.finish();
+            self.said.push(record::ended(&recorder.state(), ended));
+        }
+        self.said
+    }
+}
+
+fn hook(feature: Feature) -> Option<Hook> {
+    Some(Hook {
+        event: feature.event,
+        rung: feature.rung?,
+        cost: feature.cost.unwrap_or_default(),
+        inferred: feature.inferred,
+        notes: feature.notes,
+    })
+}
+
+async fn next(intake: &mut Option<Intake>) -> Result<Batch> {
+    match intake {
+        Some(intake) => intake.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn frame(dirty: bool, due: Instant) {
+    if dirty {
+        sleep_until(due.into()).await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}

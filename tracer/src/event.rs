@@ -2,10 +2,11 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::{COMM_LEN, state};
 
 /// A TCP state, named as `ss` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct State(u8);
 
 /// Number (`include/net/tcp_states.h`), name as `ss` prints it (iproute2, `misc/ss.c`).
@@ -89,7 +90,7 @@ impl FromStr for State {
 }
 
 /// A task's name: at most 15 bytes, any bytes. Shown with control bytes made visible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Comm([u8; COMM_LEN]);
 
 impl Comm {
@@ -311,7 +312,7 @@ impl StateChange {
 }
 
 /// Events that were produced and did not reach userspace.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// Nanoseconds since boot at which the loss was noticed.
     pub ts_ns: u64,

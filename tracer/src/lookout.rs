@@ -22,7 +22,7 @@ const SHARE: f64 = 0.04;
 /// and while something fails this part.
 const URGENT_SHARE: f64 = 0.2;
 /// Failures that the kernel counts are those of this time before a look.
-const WINDOW: Duration = Duration::from_secs(5);
+pub const WINDOW: Duration = Duration::from_secs(5);
 
 /// A look that would be due within this time is due.
 const SLACK: Duration = Duration::from_millis(100);

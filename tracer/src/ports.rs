@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::RangeInclusive};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Words of 64 ports each.
 const WORDS: usize = 65_536 / 64;
 
@@ -123,6 +125,20 @@ impl fmt::Display for PortSet {
 impl fmt::Debug for PortSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{self}}}")
+    }
+}
+
+/// As a list of its ports: few sets hold many.
+impl Serialize for PortSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ports: Vec<u16> = (0..=u16::MAX).filter(|&port| self.contains(port)).collect();
+        ports.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Vec::<u16>::deserialize(deserializer)?.into_iter().collect())
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use netlink_bindings::conntrack::{
     ConntrackAttrs, ConntrackStatsAttrs, Nfgenmsg, Request, TupleAttrs, TupleIpAttrs,
 };
+use serde::{Deserialize, Serialize};
 
 use super::{
     netlink::{Coverage, Netlink},
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// How full it is, and what it refused since the namespace was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conntrack {
     /// Entries (`nf_conntrack_count`).
     pub count: u64,
@@ -26,7 +27,7 @@ pub struct Conntrack {
 }
 
 /// Counters of all CPUs together (`struct ip_conntrack_stat`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// Packets dropped: no room for their connection; also, rarely, one that lost a race with its like
     /// (`nf_ct_resolve_clash`).

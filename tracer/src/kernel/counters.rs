@@ -3,9 +3,10 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// Counters since the namespace was made, and a gauge.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// TIME-WAIT entries that there are, those in FIN-WAIT-2 too (`TCP: … tw` in `/proc/net/sockstat`).
     pub time_wait: u64,

@@ -10,6 +10,7 @@ use rustix::{
     fs::{OFlags, readlinkat_raw},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
 
 pub use super::process::Process;
 use super::process::{Proc, directory, each_number, number};
@@ -44,7 +45,7 @@ pub enum Holder<'a> {
 }
 
 /// The open files of a process that has sockets open, or was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFiles {
     /// Who.
     pub process: Process,
@@ -62,7 +63,7 @@ pub struct OpenFiles {
 }
 
 /// Sockets and who has them open.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Owners {
     processes: Vec<Process>,
     /// The open files of the processes, with [`Look::All`] and [`Look::Pids`].
@@ -74,7 +75,7 @@ pub struct Owners {
     pub unlisted: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Held {
     /// Index of the first one found.
     process: usize,

@@ -16,6 +16,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, RawDir, openat, stat},
     io::{Errno, read},
 };
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::COMM_LEN;
 
 use super::cgroup;
@@ -29,7 +30,7 @@ const LONGEST: usize = 64 << 10;
 const MAX_CGROUPS: usize = 65_536;
 
 /// A process, as far as sockets are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id, in the pid namespace that `/proc` shows.
     pub pid: u32,

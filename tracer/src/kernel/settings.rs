@@ -3,11 +3,12 @@
 use std::{fs::File, io::Read, ops::RangeInclusive, str::FromStr};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 use crate::ports::PortSet;
 
 /// Settings of one network namespace; Documentation/networking/ip-sysctl.rst describes them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// `net.ipv4.ip_local_port_range`: where `connect()` and `bind()` to port 0 choose from.
     pub port_range: RangeInclusive<u16>,

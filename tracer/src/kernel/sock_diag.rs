@@ -11,6 +11,7 @@ use netlink_bindings::{
     inet_diag::{IterableReplyAttrs, Msg, OpTcpDiagDump, ReplyAttrs, ReqV2, Request, Sockid},
     traits::{NetlinkRequest, Protocol},
 };
+use serde::{Deserialize, Serialize};
 
 pub use super::netlink::Coverage;
 use super::netlink::Netlink;
@@ -35,7 +36,7 @@ const TIMER_TIME_WAIT: u8 = 3;
 const ATTEMPTS: usize = 3;
 
 /// One socket as the kernel lists it. A v4-mapped address is given as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// The kernel's socket cookie, as `SO_COOKIE` gives it; `None`: `/proc/net/tcp` has none.
     pub cookie: Option<u64>,

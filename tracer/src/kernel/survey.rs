@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::state;
 
 use super::{
@@ -46,7 +47,7 @@ pub struct Scope {
 }
 
 /// This host at one time.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Survey {
     /// When sockets were listed: nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub at_ns: u64,
@@ -63,7 +64,7 @@ pub struct Survey {
 }
 
 /// One network namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode number.
     pub netns: u32,
@@ -86,7 +87,7 @@ pub struct Namespace {
 }
 
 /// Ports that somebody has by `bind()`, and what else `connect()` looks at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BoundPorts {
     /// Ports that `connect()` passes over.
     pub bound: PortSet,

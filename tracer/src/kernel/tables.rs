@@ -13,6 +13,7 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::{RawTracePoint, RawTracePointRunOptions, TestRun},
 };
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::{
     globals,
     tables::{Entry, kind},
@@ -26,7 +27,7 @@ use crate::ports::PortSet;
 const SMALL: u32 = 64 << 10;
 
 /// Local and remote end of a socket, in a network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tuple {
     /// Network namespace, by inode number.
     pub netns: u32,

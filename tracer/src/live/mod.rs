@@ -1,6 +1,7 @@
 //! What the live view knows: events and listings of the host, folded into a [`shot::Shot`] a second.
 //! No terminal in here, no kernel and no clock: time comes with what is folded in.
 
+pub mod captured;
 pub mod incident;
 pub mod latency;
 pub mod listing;

@@ -32,6 +32,12 @@ impl Intake {
         Self { source, table, lister, held: Vec::new(), undecodable: 0 }
     }
 
+    /// Whether events wait for the first list of existing sockets.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.lister.as_ref().is_some_and(Lister::is_awaited)
+    }
+
     /// Where the batches come from.
     #[must_use]
     pub fn source(&self) -> &Live {

@@ -11,16 +11,24 @@ use tokio::sync::mpsc as inbox;
 use crate::{
     ceilings::{assess, history::History, tally::Tally, thresholds::Thresholds},
     filter::Filter,
-    kernel::survey::{Scope, Surveyor},
+    kernel::{
+        owners::Owners,
+        survey::{Scope, Surveyor},
+    },
     live::listing::Listing,
+    usage::give_memory_back,
 };
 
 /// How often it looks, when that costs little.
 const EVERY: Duration = Duration::from_secs(1);
 /// Otherwise so that it takes no more than this part of the time,
-const SHARE: f64 = 0.04;
-/// and while something fails this part.
+const SHARE: f64 = 0.05;
+/// and while something fails this part;
 const URGENT_SHARE: f64 = 0.2;
+/// but what is older than this helps nobody, whatever it costs.
+const SELDOM: Duration = Duration::from_secs(5);
+/// To find out who has which socket open costs the most: it may take this part.
+const OWNERS_SHARE: f64 = 0.04;
 /// Failures that the kernel counts are those of this time before a look.
 pub const WINDOW: Duration = Duration::from_secs(5);
 
@@ -41,6 +49,20 @@ pub struct Lookout {
     cost: Duration,
 }
 
+/// Who has which socket open.
+struct Known {
+    owners: Owners,
+    found: Instant,
+    cost: Duration,
+}
+
+impl Known {
+    /// To find them anew takes no more than a part of the time.
+    fn is_fresh(&self) -> bool {
+        self.found.elapsed() + SLACK < self.cost.div_f64(OWNERS_SHARE).max(EVERY)
+    }
+}
+
 impl Lookout {
     /// Starts the thread; it looks when it is asked to, at what these filters want.
     ///
@@ -53,15 +75,25 @@ impl Lookout {
             let surveyor = Surveyor::new(Scope { namespaces: filter.which(), pids: Vec::new() });
             let mut history = History::sliding(WINDOW);
             let thresholds = Thresholds::default();
+            let mut owners: Option<Known> = None;
             while let Ok((tally, seconds)) = asked.recv() {
                 let begun = Instant::now();
                 history.counted_lately(tally, seconds);
-                let survey = surveyor.take();
+                let known = owners.take().filter(Known::is_fresh);
+                let found = known.as_ref().map(|known| (known.found, known.cost));
+                let survey = match known {
+                    Some(known) => surveyor.take_again(known.owners),
+                    None => surveyor.take(),
+                };
                 let findings = assess(&survey, &mut history);
-                let mut listing = Listing::of(survey, findings, &thresholds);
+                let mut listing = Listing::of(&survey, findings, &thresholds);
+                let (found, cost) = found.unwrap_or_else(|| (begun, begun.elapsed()));
+                owners = Some(Known { owners: survey.owners, found, cost });
                 listing.more_upstreams += history.left_out as u64;
                 listing.upstreams.retain(|key, _| filter.wants_upstream(key.dst, key.dport));
                 listing.cost_s = begun.elapsed().as_secs_f64();
+                drop(survey.namespaces);
+                give_memory_back();
                 if answer.blocking_send(listing).is_err() {
                     break;
                 }
@@ -82,6 +114,12 @@ impl Lookout {
         }
     }
 
+    /// Whether it was ever asked to look.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// What it found. Safe to cancel.
     pub async fn found(&mut self) -> Listing {
         let Some(listing) = self.answers.recv().await else {
@@ -100,6 +138,6 @@ impl Lookout {
     #[must_use]
     pub fn every(&self, urgent: bool) -> Duration {
         let share = if urgent { URGENT_SHARE } else { SHARE };
-        self.cost.div_f64(share).max(EVERY)
+        self.cost.div_f64(share).clamp(EVERY, SELDOM).max(2 * self.cost)
     }
 }

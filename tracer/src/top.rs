@@ -44,7 +44,7 @@ use crate::{
         update::update,
         view::view,
     },
-    usage::{Usage, give_memory_back},
+    usage::{Usage, give_memory_back, keep_little_memory},
 };
 
 /// The shortest time between two frames.
@@ -70,6 +70,7 @@ pub struct Plan {
 /// # Errors
 /// Standard output is no terminal, the terminal goes, or a filter can't be applied in the kernel.
 pub fn run(plan: &Plan) -> Result<Vec<String>> {
+    keep_little_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -129,9 +130,8 @@ impl Top {
             drawn: Instant::now(),
         };
         top.draw()?;
-        // One after the other: to load programs takes memory, which both would have at once.
         top.attach(plan)?;
-        top.lookout.ask(false, || top.live.tally());
+        top.look();
         Ok(top)
     }
 
@@ -202,6 +202,9 @@ impl Top {
                 recorder.event(event, change);
             }
         });
+        if !self.lookout.has_begun() {
+            self.look();
+        }
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = recorder.hand_over()
         {
@@ -248,8 +251,15 @@ impl Top {
         };
         let shot = self.live.shot(boot_time_ns(), ground);
         self.tell(Message::Shot(Box::new(shot)));
-        let failing = self.live.is_failing();
-        self.lookout.ask(failing, || self.live.tally());
+        self.look();
+    }
+
+    /// Looks at the host, when it is time. Not while existing sockets are listed for their events: both take
+    /// memory.
+    fn look(&mut self) {
+        if !self.intake.as_ref().is_some_and(Intake::is_waiting) {
+            self.lookout.ask(self.live.is_failing(), || self.live.tally());
+        }
     }
 
     /// Draws, unless the terminal has not taken the last frame yet.

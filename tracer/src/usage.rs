@@ -58,13 +58,31 @@ impl Usage {
     }
 }
 
-/// Gives memory that is not used any more back to the system: loading programs takes a lot, once.
+/// Makes the C library's allocator give memory back: a look at a busy host takes a lot of it, again and again, on
+/// several threads. To be called first.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "no crate wraps these functions of glibc")]
+pub fn keep_little_memory() {
+    // SAFETY: mallopt(3) takes no pointer; there is no other thread yet.
+    unsafe {
+        // By default there are many, each as large as the most that a thread on it ever had.
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 2);
+        // What is larger is mapped apart, and unmapped when it is freed.
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
+/// Gives memory that is not used any more back to the system.
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "no crate wraps this function of glibc")]
 pub fn give_memory_back() {
-    // SAFETY: it takes no pointer, and may be called at any time, from any thread (malloc_trim(3)).
+    // SAFETY: malloc_trim(3) takes no pointer, and may be called at any time, from any thread.
     unsafe { nix::libc::malloc_trim(0) };
 }
+
+/// Other C libraries do so by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub fn keep_little_memory() {}
 
 /// Other C libraries do so by themselves.
 #[cfg(not(target_env = "gnu"))]

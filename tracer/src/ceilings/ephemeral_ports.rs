@@ -14,7 +14,7 @@ use std::{
 
 use tracer_ebpf::state;
 
-use super::{Ceiling, Passing, Subject, Traffic, User, bind_pool, remedy, tally::Whose};
+use super::{Ceiling, Passing, Subject, Telling, Traffic, User, bind_pool, remedy, tally::Whose};
 use crate::{
     event::State,
     kernel::{
@@ -188,10 +188,14 @@ pub fn measure(namespace: &Namespace, src: IpAddr, dst: IpAddr, dport: u16) -> P
     PortUse { used: u32::try_from(used).unwrap_or(u32::MAX), usable: usable.len() }
 }
 
-/// All groups of a namespace, and its pools for `bind()`; `failing`: whose calls failed, whether there are
-/// sockets or not. Gives also how many groups were left out, those with the fewest sockets.
-#[must_use]
-pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> (Vec<Ceiling>, usize) {
+/// All groups of a namespace, and its pools for `bind()`. Gives also how many groups were left out, those with
+/// the fewest sockets.
+pub(super) fn assess(
+    namespace: &Namespace,
+    owners: &Owners,
+    telling: &Telling<'_>,
+) -> (Vec<Ceiling>, usize) {
+    let failing = telling.failing;
     let usable = usable(&namespace.settings, &namespace.ports.bound);
     let reuse = Reuse::of(namespace);
     let mut groups: HashMap<Group, Members<'_>> = HashMap::new();
@@ -221,7 +225,7 @@ pub fn assess(namespace: &Namespace, owners: &Owners, failing: &[Whose]) -> (Vec
     }
     let whole = &namespace.settings.port_range;
     let wider = remedy::Wider::of(namespace);
-    let place = Place { namespace, owners, reuse, wider: wider.as_ref() };
+    let place = Place { namespace, owners, reuse, wider: wider.as_ref(), telling };
     let pool = Pool::new(&place, usable, whole.clone(), false);
     let mut found = Vec::with_capacity(groups.len());
     for (group, members) in &groups {
@@ -260,6 +264,7 @@ struct Place<'a> {
     owners: &'a Owners,
     reuse: Reuse<'a>,
     wider: Option<&'a remedy::Wider>,
+    telling: &'a Telling<'a>,
 }
 
 /// Ports to choose from.
@@ -288,7 +293,7 @@ impl<'a> Pool<'a> {
     }
 
     fn assess(&self, group: Group, members: &Members<'_>) -> Ceiling {
-        let Place { namespace, owners, reuse, wider } = self.place;
+        let Place { namespace, owners, reuse, wider, telling } = self.place;
         let limit = u64::from(self.usable.len());
         let count = members.count(namespace, reuse, &self.usable);
         let range = self.own.then_some((*self.range.start(), *self.range.end()));
@@ -309,6 +314,11 @@ impl<'a> Pool<'a> {
         ceiling.passing = Passing { ages_s: count.ages_s, hold_s };
         ceiling.idle = self.own && self.range.len() < FEW_PORTS;
         ceiling.who = who(&members.sockets, owners);
+        let stamps_assumed = reuse.ports.unstamped.is_none() && count.reusable > 0;
+        ceiling.inferred = namespace.ports.inferred || stamps_assumed;
+        if !telling.in_full(&ceiling) {
+            return ceiling;
+        }
         ceiling.evidence = self.evidence.clone().into();
         let ends = (group.src, group.dst);
         ceiling.remedy = remedy::ports(namespace, *wider, ends, delay_s.is_some(), limit);
@@ -318,16 +328,12 @@ impl<'a> Pool<'a> {
                 .push("the range has an odd number of ports: one less may be reachable".to_owned());
         }
         if namespace.ports.inferred {
-            ceiling.inferred = true;
             ceiling.notes.push(
                 "limit inferred: ports that connected sockets hold by bind() are not known"
                     .to_owned(),
             );
         }
-        if reuse.ports.unstamped.is_none()
-            && ceiling.traffic.as_ref().is_some_and(|t| t.reusable > 0)
-        {
-            ceiling.inferred = true;
+        if stamps_assumed {
             ceiling.notes.push(
                 "used inferred: that connections in TIME-WAIT had timestamps is assumed".to_owned(),
             );

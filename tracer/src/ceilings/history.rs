@@ -89,6 +89,11 @@ impl History {
         self.tally_s = Some(seconds);
     }
 
+    /// From which part of their limit on findings are told in full. Of a history without end there are many.
+    pub(super) fn in_full_from(&self) -> f64 {
+        if self.window.is_some() { WORTH } else { 0.0 }
+    }
+
     /// So many upstreams of a namespace found no room in a survey.
     pub(super) fn leave_out(&mut self, upstreams: usize) {
         let before = if self.window.is_some() { 0 } else { self.left_out };

@@ -355,7 +355,8 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
     let (mut found, mut most_left_out) = (Vec::new(), 0);
     for namespace in &survey.namespaces {
         let failing = failing(namespace.netns, history);
-        let (ports, left_out) = ephemeral_ports::assess(namespace, &survey.owners, &failing);
+        let telling = Telling { failing: &failing, in_full_from: history.in_full_from() };
+        let (ports, left_out) = ephemeral_ports::assess(namespace, &survey.owners, &telling);
         found.extend(ports);
         most_left_out = most_left_out.max(left_out);
         found.push(time_wait::assess(namespace));
@@ -374,6 +375,22 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
         by_kind.then(b.ratio().total_cmp(&a.ratio())).then_with(|| a.subject.cmp(&b.subject))
     });
     found
+}
+
+/// Which findings are told, and how.
+struct Telling<'a> {
+    /// Whose calls failed: they are findings whether there are sockets or not.
+    failing: &'a [Whose],
+    /// From this part of its limit on one has evidence and remedies.
+    in_full_from: f64,
+}
+
+impl Telling<'_> {
+    fn in_full(&self, ceiling: &Ceiling) -> bool {
+        let fails =
+            || Whose::of_subject(&ceiling.subject).is_some_and(|it| self.failing.contains(&it));
+        ceiling.ratio() >= self.in_full_from || fails()
+    }
 }
 
 /// Whose calls failed in a namespace, and who is expected there.

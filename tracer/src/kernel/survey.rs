@@ -146,8 +146,19 @@ impl Surveyor {
     /// Looks at the host now.
     #[must_use]
     pub fn take(&self) -> Survey {
+        self.take_with(|| Files::read(&self.scope))
+    }
+
+    /// Looks at the host now, but for who has which socket open, which is taken from an earlier survey: what was
+    /// opened since has no owner.
+    #[must_use]
+    pub fn take_again(&self, owners: Owners) -> Survey {
+        self.take_with(|| Files::again(owners))
+    }
+
+    fn take_with(&self, read: impl FnOnce() -> Files + Send) -> Survey {
         std::thread::scope(|scope| {
-            let files = scope.spawn(|| Files::read(&self.scope));
+            let files = scope.spawn(read);
             let mut survey = self.look(&self.scope.namespaces);
             match files.join() {
                 Ok(files) => files.put_into(&mut survey),
@@ -245,6 +256,18 @@ impl Files {
             let inside = |pid| netns::of_process(pid).is_some_and(|netns| wanted.contains(&netns));
             owners.files.retain(|files| inside(files.process.pid));
         }
+        Self::with(owners, unseen)
+    }
+
+    fn again(mut owners: Owners) -> Self {
+        let mut unseen = Vec::new();
+        if let Err(error) = owners.recount() {
+            unseen.push(format!("open files: {error:#}"));
+        }
+        Self::with(owners, unseen)
+    }
+
+    fn with(owners: Owners, mut unseen: Vec<String>) -> Self {
         if owners.denied > 0 {
             unseen.push(format!(
                 "open files, and the sockets they are of, of processes that are hidden from this user (needs \

@@ -79,7 +79,7 @@ impl Captured {
                     let (tally, seconds) = live.tally();
                     history.counted_lately(tally, seconds);
                     let findings = assess(&survey, &mut history);
-                    live.listed(Listing::of(*survey, findings, &thresholds));
+                    live.listed(Listing::of(&survey, findings, &thresholds));
                 }
                 Step::Shot(at_ns) => {
                     each(Outcome::Shot(Box::new(live.shot(at_ns, ground.clone()))));

@@ -1,5 +1,8 @@
 //! What is wrong now, in sentences: who can't do what, toward whom, why, how often.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,6 +25,8 @@ use crate::{
 
 /// Most incidents of a shot.
 const MAX_INCIDENTS: usize = 64;
+/// More failures than this that are alike but for their upstream are one incident.
+const MAX_ALIKE: usize = 3;
 /// What is reached within so many seconds is worth a word,
 const SOON_S: f64 = 120.0;
 /// from this part of its limit on.
@@ -42,8 +47,13 @@ pub struct Facts<'a> {
 /// The incidents, worst first.
 #[must_use]
 pub fn incidents(facts: &Facts<'_>) -> Vec<Incident> {
-    let mut found: Vec<Incident> =
-        facts.failing.iter().filter_map(|(key, failing)| facts.of_failures(key, failing)).collect();
+    let mut found: Vec<Incident> = alike(facts.failing)
+        .iter()
+        .filter_map(|group| match group.as_slice() {
+            [(key, failing)] => facts.of_failures(key, failing),
+            several => facts.of_many(several),
+        })
+        .collect();
     let told: HashSet<Subject> = found
         .iter()
         .filter_map(|incident| match &incident.about {
@@ -56,6 +66,30 @@ pub fn incidents(facts: &Facts<'_>) -> Vec<Incident> {
     found.sort_by(worst_first);
     found.truncate(MAX_INCIDENTS);
     found
+}
+
+/// Failures alike but for their upstream, most first: many of them are one incident. Those that a ceiling
+/// caused are not: each upstream has ports of its own.
+fn alike(failing: &HashMap<FailureKey, Failing>) -> Vec<Vec<(&FailureKey, &Failing)>> {
+    let mut groups: HashMap<FailureKey, Vec<(&FailureKey, &Failing)>> = HashMap::new();
+    let mut alone = Vec::new();
+    for (key, failing) in failing {
+        if Whose::of(key, most(&failing.who)).is_some() || is_noise(key) {
+            alone.push(vec![(key, failing)]);
+        } else {
+            let anywhere = FailureKey { src: None, dst: None, dport: None, ..*key };
+            groups.entry(anywhere).or_default().push((key, failing));
+        }
+    }
+    for (_, mut group) in groups {
+        if group.len() > MAX_ALIKE {
+            group.sort_by(|(a, x), (b, y)| y.count.cmp(&x.count).then_with(|| a.cmp(b)));
+            alone.push(group);
+        } else {
+            alone.extend(group.into_iter().map(|one| vec![one]));
+        }
+    }
+    alone
 }
 
 fn worst_first(a: &Incident, b: &Incident) -> Ordering {
@@ -90,6 +124,29 @@ impl Facts<'_> {
         let inferred = ceiling.is_some_and(|ceiling| ceiling.inferred);
         let doubt = self.doubt(inferred);
         Some(Incident { status, about, sentence, remedy, per_s: failing.per_s, doubt })
+    }
+
+    /// `group`: alike but for their upstream, most failures first.
+    fn of_many(&self, group: &[(&FailureKey, &Failing)]) -> Option<Incident> {
+        let (key, _) = group.first()?;
+        let mut sum = Failing::default();
+        for (_, failing) in group {
+            sum.count += failing.count;
+            sum.per_s += failing.per_s;
+            for (&pid, count) in &failing.who {
+                *sum.who.entry(pid).or_default() += count;
+            }
+        }
+        let more = thousands(group.len() as u64 - 1);
+        let what = what_fails(&who(key, &sum.who), key, None);
+        let sentence = format!(
+            "{what}, and {more} more like it; {} in all{}",
+            failures(&sum),
+            self.place(key.netns)
+        );
+        let remedy = key.reason.map(|reason| reason.advice().to_owned()).into_iter().collect();
+        let (status, per_s, doubt) = (Status::Warning, sum.per_s, self.doubt(false));
+        Some(Incident { status, about: about(key), sentence, remedy, per_s, doubt })
     }
 
     fn of_finding(&self, judged: &Judged) -> Option<Incident> {

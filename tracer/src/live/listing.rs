@@ -79,7 +79,7 @@ pub struct ListedProcess {
 impl Listing {
     /// Condenses a survey and what was concluded from it.
     #[must_use]
-    pub fn of(survey: Survey, findings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
+    pub fn of(survey: &Survey, findings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
         let mut listing = Self { at_ns: survey.at_ns, ..Self::default() };
         let files = survey.owners.files.iter();
         listing.processes = files
@@ -92,11 +92,11 @@ impl Listing {
             })
             .collect();
         for namespace in &survey.namespaces {
-            listing.count(namespace, &survey);
+            listing.count(namespace, survey);
         }
         listing.bound();
         listing.take(findings, thresholds);
-        listing.unseen = survey.unseen;
+        listing.unseen.clone_from(&survey.unseen);
         listing
     }
 

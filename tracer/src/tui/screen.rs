@@ -18,8 +18,8 @@ use ratatui::{
         Command,
         cursor::Show,
         terminal::{
-            DisableLineWrap, EnableLineWrap, EnterAlternateScreen, LeaveAlternateScreen,
-            disable_raw_mode, enable_raw_mode,
+            Clear, ClearType, DisableLineWrap, EnableLineWrap, EnterAlternateScreen,
+            LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
         },
     },
 };
@@ -78,8 +78,7 @@ impl Screen {
         let tty = own.or_else(|_| dup(stdio::stdout())).context("the terminal can't be opened")?;
         restore_on_panic();
         let page = Page::default();
-        let backend = CrosstermBackend::new(page.clone());
-        let terminal = Terminal::new(backend).context("the terminal doesn't tell its size")?;
+        let terminal = new_terminal(&page)?;
         let mut screen = Self { terminal, page, tty, written: 0 };
         screen.enter()?;
         Ok(screen)
@@ -93,7 +92,9 @@ impl Screen {
         enable_raw_mode().context("the terminal can't be switched to single keys")?;
         self.command(EnterAlternateScreen);
         self.command(DisableLineWrap);
-        self.terminal.clear().context("the terminal can't be cleared")?;
+        self.command(Clear(ClearType::All));
+        // A new one draws all of its first frame; clear() would ask the terminal where its cursor is.
+        self.terminal = new_terminal(&self.page)?;
         Ok(())
     }
 
@@ -156,6 +157,11 @@ impl Screen {
         let _ = command.write_ansi(&mut text);
         let _ = self.page.write_all(text.as_bytes());
     }
+}
+
+fn new_terminal(page: &Page) -> Result<Terminal<CrosstermBackend<Page>>> {
+    let backend = CrosstermBackend::new(page.clone());
+    Terminal::new(backend).context("the terminal doesn't tell its size")
 }
 
 impl Drop for Screen {

@@ -31,16 +31,16 @@ pub(super) fn effect(model: &Model) -> Effect {
     };
     let mut text = header(model, name);
     if let Some(lines) = view::lines(model, PAGE) {
-        lines.iter().for_each(|line| add(&mut text, line));
+        add_all(&mut text, &lines);
     } else if model.pane == Pane::Events {
         events(model, &mut text);
     } else if let Some(shot) = model.shot() {
         match model.pane {
             Pane::Upstreams => {
-                table(model, &model.upstreams, &shot.upstreams, shot.left_out.upstreams, &mut text)
+                table(model, &model.upstreams, &shot.upstreams, shot.left_out.upstreams, &mut text);
             }
             Pane::Processes => {
-                table(model, &model.processes, &shot.processes, shot.left_out.processes, &mut text)
+                table(model, &model.processes, &shot.processes, shot.left_out.processes, &mut text);
             }
             Pane::Overview | Pane::Events | Pane::Kernel => overview(model, shot, &mut text),
         }
@@ -65,6 +65,12 @@ fn header(model: &Model, name: &str) -> String {
         }
     }
     header + "\n"
+}
+
+fn add_all(text: &mut String, lines: &[Line<'_>]) {
+    for line in lines {
+        add(text, line);
+    }
 }
 
 fn add(text: &mut String, line: &Line<'_>) {
@@ -116,7 +122,7 @@ fn overview(model: &Model, shot: &Shot, text: &mut String) {
         view::overview::calm(&mut doc, shot);
     }
     doc.gap();
-    doc.lines().iter().for_each(|line| add(text, line));
+    add_all(text, &doc.lines());
     let ceilings = Ceilings::of(shot, &model.ceiling_filter, model.sight());
     let kinds = ceilings.kinds.iter().filter_map(|(_, gauge)| *gauge);
     let rows: Vec<&Gauge> = kinds.chain(ceilings.further.iter().copied()).collect();
@@ -140,7 +146,7 @@ fn events(model: &Model, text: &mut String) {
     let mut before = None;
     for seen in (0..events.len()).filter_map(|index| events.get(index)) {
         let lines = view::events::lines(model, seen, before, &places, &mut clock);
-        lines.iter().for_each(|line| add(text, line));
+        add_all(text, &lines);
         before = Some(seen.number);
     }
 }

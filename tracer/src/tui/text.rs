@@ -49,13 +49,9 @@ impl Look {
         if width(text) <= columns {
             return Cow::Borrowed(text);
         }
-        let end = self.ellipsis();
-        let room = columns.saturating_sub(width(end));
-        let mut kept = text[..prefix(text, room)].to_owned();
-        if width(end) <= columns {
-            kept.push_str(end);
-        }
-        Cow::Owned(kept)
+        let end = Some(self.ellipsis()).filter(|end| width(end) < columns).unwrap_or("");
+        let kept = &text[..prefix(text, columns - width(end))];
+        Cow::Owned(format!("{kept}{end}"))
     }
 
     /// A clean text in exactly `columns`.
@@ -241,7 +237,7 @@ mod tests {
             (0..120).map(|second| if second == 100 { 1.0 } else { 0.0 }).collect();
         // Seconds 60 to 119, five in a column.
         assert_eq!(ASCII.sparkline(&trend, 119, 12), "________#___");
-        assert_eq!(ASCII.sparkline(&trend, 118, 12), "________#___");
+        assert_eq!(ASCII.sparkline(&trend[..119], 118, 12), "________#___");
         assert_eq!(ASCII.sparkline(&trend[..3], 119, 4), "   _");
     }
 }

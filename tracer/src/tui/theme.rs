@@ -38,10 +38,10 @@ impl Look {
     pub(super) fn style(self, tone: Tone) -> Style {
         let plain = Style::new();
         match tone {
-            Tone::Plain | Tone::Badge(Status::Ok) => plain,
-            Tone::Strong => plain.add_modifier(Modifier::BOLD),
+            // Not every terminal without colour dims what still can be read.
             Tone::Quiet if self.colour => plain.add_modifier(Modifier::DIM),
-            Tone::Quiet => plain,
+            Tone::Plain | Tone::Quiet | Tone::Badge(Status::Ok) => plain,
+            Tone::Strong => plain.add_modifier(Modifier::BOLD),
             Tone::Warning | Tone::Badge(Status::Warning | Status::Unknown) => {
                 self.tinted(Color::Yellow).add_modifier(Modifier::BOLD)
             }

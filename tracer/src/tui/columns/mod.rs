@@ -170,7 +170,7 @@ pub(super) fn whole<R>(columns: &[Column<R>], cells: &[Vec<String>]) -> Vec<(usi
 }
 
 /// Most first.
-pub(super) fn most<T: PartialOrd>(a: T, b: T) -> Ordering {
+pub(super) fn most<T: PartialOrd + Copy>(a: T, b: T) -> Ordering {
     b.partial_cmp(&a).unwrap_or(Ordering::Equal)
 }
 

@@ -96,8 +96,8 @@ fn held(upstream: &Upstream) -> u64 {
     established + connecting + time_wait + other
 }
 
-fn main_reason(upstream: &Upstream) -> Option<Option<Reason>> {
-    upstream.failures.first().map(|(reason, _)| *reason)
+fn main_reason(upstream: &Upstream) -> Option<Reason> {
+    upstream.failures.first().and_then(|(reason, _)| *reason)
 }
 
 fn sockets(upstream: &Upstream, of: fn(&Sockets) -> u64) -> Cell {
@@ -167,11 +167,11 @@ const COLUMNS: &[Column<Upstream>] = &[
         align: Align::Left,
         rank: 5,
         about: "why most of them failed",
-        cell: |row, sight| match main_reason(row).filter(|_| sight.events != Events::Missing) {
-            Some(reason) => reason_name(reason).to_owned().into(),
+        cell: |row, sight| match row.failures.first().filter(|_| sight.events != Events::Missing) {
+            Some((reason, _)) => reason_name(*reason).to_owned().into(),
             None => unknown().into(),
         },
-        compare: |a, b| by_reason(main_reason(a).flatten(), main_reason(b).flatten()),
+        compare: |a, b| by_reason(main_reason(a), main_reason(b)),
     },
     number(
         "PORTS",

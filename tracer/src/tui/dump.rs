@@ -13,7 +13,7 @@ use super::{
 use crate::live::shot::{Gauge, Shot};
 
 /// Columns of a page of text.
-const PAGE: usize = 100;
+const PAGE: usize = 120;
 
 /// Writing what is listed.
 pub(super) fn effect(model: &Model) -> Effect {

@@ -18,6 +18,8 @@ pub(super) trait Row: Sized + 'static {
     fn first_sort() -> usize;
     /// Worse goes before.
     fn worse(&self, other: &Self) -> Ordering;
+    /// Whether something of it failed.
+    fn fails(&self) -> bool;
     /// What a filter looks at.
     fn text(&self, sight: Sight) -> String;
 }

@@ -40,7 +40,8 @@ impl<'a> Ceilings<'a> {
         Self { kinds, further: rest }
     }
 
-    fn all(&self) -> impl Iterator<Item = &'a Gauge> {
+    /// All of them, as they are listed.
+    pub(super) fn all(&self) -> impl Iterator<Item = &'a Gauge> {
         self.kinds.iter().filter_map(|(_, gauge)| *gauge).chain(self.further.iter().copied())
     }
 }

@@ -26,7 +26,7 @@ const fn column(
 }
 
 pub(in crate::tui) const COLUMNS: &[Column<Line>] = &[
-    column("TIME", (15, 0), Align::Left, 0, "when", |line, _| line.time.clone().into()),
+    column("TIME", (12, 0), Align::Left, 0, "when", |line, _| line.time.clone().into()),
     column(
         "PID",
         (8, 0),

@@ -21,10 +21,13 @@ fn when_full(gauge: &Gauge) -> Cell {
         return Cell::new("full", Tone::Bad);
     }
     match &ceiling.forecast {
-        Some(forecast) => Cell::new(format!("in {}", time_left(forecast.seconds)), Tone::Warning),
+        Some(forecast) => Cell::new(time_left(forecast.seconds), Tone::Warning),
         None => Cell::new("-", Tone::Plain),
     }
 }
+
+/// How many of the columns stand in the first of two lines, where one can't hold all.
+pub(in crate::tui) const FIRST_LINE: usize = 7;
 
 pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
     Column {
@@ -73,6 +76,36 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
         compare: as_given,
     },
     Column {
+        title: "LAST MINUTE",
+        width: TREND,
+        grow: 0,
+        align: Align::Left,
+        rank: 8,
+        about: "used part of the limit over the last minute, five seconds in a column",
+        cell: |gauge, sight| sight.look.sparkline(&gauge.trend, sight.second, TREND).into(),
+        compare: as_given,
+    },
+    Column {
+        title: "FULL IN",
+        width: 11,
+        grow: 0,
+        align: Align::Right,
+        rank: 4,
+        about: "how soon it is full at the present trend",
+        cell: |gauge, _| when_full(gauge),
+        compare: as_given,
+    },
+    Column {
+        title: "FAIL/S",
+        width: 7,
+        grow: 0,
+        align: Align::Right,
+        rank: 3,
+        about: "failures a second for it",
+        cell: |gauge, sight| failing(sight.rate(gauge.fails_per_s), gauge.fails_per_s > 0.0),
+        compare: as_given,
+    },
+    Column {
         title: "USED/LIMIT",
         width: 19,
         grow: 0,
@@ -86,42 +119,12 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
         compare: as_given,
     },
     Column {
-        title: "LAST MINUTE",
-        width: TREND,
-        grow: 0,
-        align: Align::Left,
-        rank: 8,
-        about: "used part of the limit over the last minute, five seconds in a column",
-        cell: |gauge, sight| sight.look.sparkline(&gauge.trend, sight.second, TREND).into(),
-        compare: as_given,
-    },
-    Column {
-        title: "FULL",
-        width: 13,
-        grow: 0,
-        align: Align::Right,
-        rank: 4,
-        about: "when it is full at the present trend",
-        cell: |gauge, _| when_full(gauge),
-        compare: as_given,
-    },
-    Column {
-        title: "FAIL/S",
-        width: 8,
-        grow: 0,
-        align: Align::Right,
-        rank: 3,
-        about: "failures a second for it",
-        cell: |gauge, sight| failing(sight.rate(gauge.fails_per_s), gauge.fails_per_s > 0.0),
-        compare: as_given,
-    },
-    Column {
-        title: "FULLEST",
+        title: "OF",
         width: 20,
         grow: 80,
         align: Align::Left,
         rank: 5,
-        about: "of what, or of whom",
+        about: "of what, or of whom: the fullest one",
         cell: |gauge, sight| check_text::subject(&gauge.judged.ceiling, sight.own_netns).into(),
         compare: as_given,
     },

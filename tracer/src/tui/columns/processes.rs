@@ -36,6 +36,10 @@ impl Row for Process {
             .then_with(|| most(held(self), held(other)))
     }
 
+    fn fails(&self) -> bool {
+        self.failed > 0
+    }
+
     fn text(&self, _: Sight) -> String {
         format!("{}[{}] {}", self.comm, self.pid, self.worst.map_or("", Reason::name))
     }

@@ -40,6 +40,10 @@ impl Row for Upstream {
             .then_with(|| most(held(self), held(other)))
     }
 
+    fn fails(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
     fn text(&self, sight: Sight) -> String {
         let mut text = name(&self.key, sight);
         for (pid, comm, _) in &self.processes {
@@ -140,10 +144,21 @@ const COLUMNS: &[Column<Upstream>] = &[
         grow: 26,
         align: Align::Left,
         rank: 0,
-        about: "address and port of the remote end; its network namespace where that isn't ours",
-        cell: |row, sight| name(&row.key, sight).into(),
-        compare: |a, b| a.key.cmp(&b.key),
+        about: "address and port of the remote end",
+        cell: |row, _| endpoint(row.key.dst, Some(row.key.dport)).into(),
+        compare: |a, b| (a.key.dst, a.key.dport).cmp(&(b.key.dst, b.key.dport)),
     },
+    number(
+        "NETNS",
+        10,
+        16,
+        "its network namespace, where that isn't ours",
+        |row, sight| match row.key.netns.filter(|_| row.key.netns != sight.own_netns) {
+            Some(netns) => netns.to_string().into(),
+            None => String::new().into(),
+        },
+        |a, b| a.key.netns.cmp(&b.key.netns),
+    ),
     number(
         "FAILED",
         10,

@@ -333,6 +333,8 @@ pub(crate) fn several() -> Shot {
     });
     shot.gauges[1] = gauge(full, rising(0.5, 0.87), 0.0);
     shot.gauges.push(gauge(queue(505, 8443), rising(0.1, 0.98), 0.0));
+    shot.gauges.push(gauge(queue(470, 8444), rising(0.1, 0.92), 0.0));
+    shot.gauges.sort_by_key(|gauge| std::cmp::Reverse(gauge.judged.status));
     shot
 }
 
@@ -345,6 +347,9 @@ pub(crate) fn later(mut shot: Shot, seconds: u64) -> Shot {
 /// Without events.
 pub(crate) fn blind() -> Shot {
     let mut shot = calm();
+    for upstream in Arc::make_mut(&mut shot.upstreams) {
+        upstream.failures.clear();
+    }
     shot.ground.blind = Some(
         "loading the programs needs CAP_BPF and CAP_PERFMON; run as root, or: setcap \
          cap_bpf,cap_perfmon,cap_net_admin,cap_sys_ptrace+ep /usr/bin/socklife"

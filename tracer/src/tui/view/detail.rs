@@ -96,13 +96,18 @@ fn ceiling(gauge: &Gauge, sight: Sight, doc: &mut Doc) {
     let left = thousands(ceiling.headroom());
     let title = format!("{}, {left} left", check_text::headline(ceiling, sight.own_netns));
     doc.badge(status.name(), Tone::Badge(status), &title, Tone::Strong);
-    let trend = sight.look.sparkline(&gauge.trend, sight.second, 60);
+    let bar = sight.look.gauge(ceiling.ratio(), 20);
     let lowest = gauge.trend.iter().rev().take(60).copied().fold(f32::INFINITY, f32::min);
+    let mut now = format!("{bar} {}", percent(ceiling.ratio()));
     if lowest.is_finite() {
-        let bar = sight.look.gauge(ceiling.ratio(), 40);
-        doc.row("now", &format!("{bar} {}", percent(ceiling.ratio())));
-        // The last minute, a second in each column; from left to right it may begin with nothing.
-        doc.row("minute", &format!("{} lowest {}", trend.trim_start(), percent(lowest.into())));
+        now += &format!("; the lowest of the last minute: {}", percent(lowest.into()));
+    }
+    doc.row("now", &now);
+    if !gauge.trend.is_empty() {
+        // A second in each column, or two; from the left it may begin with nothing.
+        let columns = if doc.width() < 75 { 30 } else { 60 };
+        let trend = sight.look.sparkline(&gauge.trend, sight.second, columns);
+        doc.row("last minute", trend.trim_start());
     }
     if gauge.fails_per_s > 0.0 {
         doc.toned("failing", &format!("{} a second now", sight.rate(gauge.fails_per_s)), Tone::Bad);

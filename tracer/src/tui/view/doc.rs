@@ -8,6 +8,8 @@ use crate::tui::{
     theme::{Look, Tone},
 };
 
+/// Columns of words that stand out: `CRITICAL` is the longest.
+const BADGES: usize = 8;
 /// Columns of the names of rows.
 const NAMES: usize = 11;
 
@@ -50,16 +52,21 @@ impl Doc {
         }
     }
 
+    /// Columns that there are.
+    pub(in crate::tui) fn width(&self) -> usize {
+        self.width
+    }
+
     /// A paragraph after a word that stands out.
     pub(in crate::tui) fn badge(&mut self, word: &str, badge: Tone, text: &str, tone: Tone) {
-        let indent = width(word) + 2;
+        let indent = BADGES + 2;
         let text = self.look.clean(text);
         let badge = Span::styled(word.to_owned(), self.look.style(badge));
         for (index, line) in wrap(&text, self.width.saturating_sub(indent)).into_iter().enumerate()
         {
             let line = Span::styled(line, self.look.style(tone));
             self.lines.push(if index == 0 {
-                Line::from(vec![badge.clone(), Span::raw("  "), line])
+                Line::from(vec![badge.clone(), Span::raw(" ".repeat(indent - width(word))), line])
             } else {
                 Line::from(vec![Span::raw(" ".repeat(indent)), line])
             });
@@ -91,6 +98,19 @@ impl Doc {
                 Span::raw(" "),
                 Span::styled(line, look.style(tone)),
             ]));
+        }
+    }
+
+    /// Two texts beside each other, the first one in so many columns.
+    pub(in crate::tui) fn both(&mut self, left: Self, right: Self, columns: usize) {
+        let height = left.lines.len().max(right.lines.len());
+        let (mut left, mut right) = (left.lines.into_iter(), right.lines.into_iter());
+        for _ in 0..height {
+            let mut line = left.next().unwrap_or_default();
+            let padding = (columns + 2).saturating_sub(line.width());
+            line.push_span(Span::raw(" ".repeat(padding)));
+            line.extend(right.next().unwrap_or_default().spans);
+            self.lines.push(line);
         }
     }
 

@@ -33,7 +33,14 @@ pub(in crate::tui) fn line(seen: &Seen, search: &str, clock: &mut Clock) -> Opti
     } else {
         Tone::Plain
     };
-    Some(events::Line { time: clock.time(seen.event.ts_ns()), told, tone })
+    Some(events::Line { time: time(clock, seen.event.ts_ns()), told, tone })
+}
+
+/// With milliseconds: `trace` has the rest.
+fn time(clock: &mut Clock, ts_ns: u64) -> String {
+    let mut time = clock.time(ts_ns);
+    time.truncate(12);
+    time
 }
 
 /// The lines of an event: what is missing before it, then itself. `before`: number of the one before it.
@@ -52,7 +59,7 @@ pub(in crate::tui) fn lines(
         lines.push(Line::styled(look.clean(&text).into_owned(), look.style(Tone::Quiet)));
     }
     if let Event::Lost(loss) = &seen.event {
-        let at = clock.time(loss.ts_ns);
+        let at = time(clock, loss.ts_ns);
         for text in told(loss) {
             let badge = Span::styled(
                 " LOST ",
@@ -97,6 +104,10 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
         let lines = lines(model, seen, before, &places, &mut clock);
         shown.extend(lines.into_iter().rev().map(|line| (selected, line)));
     }
+    // The first of all events must be in sight with what is missing before it.
+    if end == 0 && model.feed.cursor.is_some() {
+        shown.drain(..shown.len().saturating_sub(height));
+    }
     shown.truncate(height);
     let mut y = area.y.saturating_add(1);
     for (selected, line) in shown.iter().rev() {
@@ -115,21 +126,21 @@ pub(in crate::tui) fn note(model: &Model) -> String {
         Wanted::All => "all events",
         Wanted::Failures => "failures only",
     };
-    let mut note = match (events.len(), model.tail.total()) {
-        (0, 0) => format!("{what}; none so far"),
-        (kept, total) => {
-            format!("{what}; {} kept of {} events", thousands(kept as u64), thousands(total))
-        }
+    let (kept, total) = (events.len() as u64, model.tail.total());
+    let mut note = match (model.feed.wanted, total) {
+        (_, 0) => format!("{what}: none so far"),
+        (Wanted::Failures, _) => format!("{what}: {} kept", thousands(kept)),
+        (Wanted::All, _) if kept == total => format!("{what}: {}", thousands(kept)),
+        (Wanted::All, _) => format!("{what}: {} of {} kept", thousands(kept), thousands(total)),
     };
-    if let Some(seen) = model.feed.cursor.and(events.get(model.feed.at(&events))) {
-        let newer = events.len().saturating_sub(model.feed.at(&events) + 1) as u64;
-        let time = model.clock.clone().time_of_day(seen.event.ts_ns());
-        note += &format!("; at {time}, {} newer below (esc: newest)", thousands(newer));
-    } else if matches!(model.time, Time::Live) {
-        note += "; newest last";
-    }
     if !model.feed.search.is_empty() {
-        note += &format!("; search {:?}, n N", model.feed.search);
+        note += &format!("; search {:?}: n, N", model.feed.search);
+    }
+    if model.feed.cursor.is_some() {
+        let newer = events.len().saturating_sub(model.feed.at(&events) + 1) as u64;
+        note += &format!("; {} newer below", thousands(newer));
+    } else if matches!(model.time, Time::Live) && total > 0 {
+        note += "; newest last";
     }
     note
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Lines that say why there are no events.
-const MAX_BLIND: usize = 2;
+const MAX_BLIND: usize = 3;
 
 /// How bad the worst of it is.
 pub(super) fn status(shot: &Shot) -> Status {

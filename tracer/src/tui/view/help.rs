@@ -25,8 +25,24 @@ const MARKS: [(&str, &str); 7] = [
     ("LOST 12", "events that the kernel made and we did not get; 5 says what to do"),
 ];
 
+/// From this width on the columns of tables stand beside the keys.
+const WIDE: usize = 130;
+
 /// Writes it.
 pub(in crate::tui) fn write(doc: &mut Doc, look: Look) {
+    if doc.width() >= WIDE {
+        let half = doc.width() / 2 - 1;
+        let (mut left, mut right) = (Doc::new(look, half), Doc::new(look, half));
+        keys(&mut left, look);
+        tables(&mut right);
+        doc.both(left, right, half);
+    } else {
+        keys(doc, look);
+        tables(doc);
+    }
+}
+
+fn keys(doc: &mut Doc, look: Look) {
     let anywhere =
         |binding: &&Binding| binding.places.contains(&Place::Help) || binding.places.len() > 3;
     section(doc, look, "keys", anywhere);
@@ -38,6 +54,9 @@ pub(in crate::tui) fn write(doc: &mut Doc, look: Look) {
     for (mark, about) in MARKS {
         doc.beside(&format!("  {mark}"), KEYS, about, Tone::Plain);
     }
+}
+
+fn tables(doc: &mut Doc) {
     columns(doc, "ceilings", gauges::COLUMNS);
     columns(doc, "upstreams", Upstream::columns());
     columns(doc, "processes", Process::columns());

@@ -13,6 +13,7 @@ use ratatui::{
     Frame,
     buffer::Buffer,
     layout::Rect,
+    style::Style,
     text::{Line, Span},
 };
 
@@ -95,15 +96,23 @@ fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
 fn scrolled(model: &Model, lines: &[Line<'_>], area: Rect, buffer: &mut Buffer) {
     let height = usize::from(area.height);
     let top = model.scroll.min(lines.len().saturating_sub(height));
-    let below = lines.len().saturating_sub(top + height);
     for (y, line) in (area.y..area.bottom()).zip(&lines[top..]) {
         table::put(buffer, Rect { y, ..area }, line, false, model.look);
     }
-    if below > 0 {
-        let more = format!(" {} more lines {} ", below, model.look.either("↓", "below"));
-        let more = Span::styled(more, Look::bar());
-        let width = u16::try_from(more.width()).unwrap_or(area.width).min(area.width);
-        buffer.set_span(area.right() - width, area.bottom().saturating_sub(1), &more, width);
+    if top + height < lines.len() {
+        let below = (lines.len() + 1).saturating_sub(top + height);
+        let more = format!("{} {below} more lines", model.look.either("↓", "v"));
+        let last =
+            Rect { y: area.bottom().saturating_sub(1), height: 1, ..area }.intersection(area);
+        buffer.set_stringn(
+            last.x,
+            last.y,
+            " ".repeat(usize::from(last.width)),
+            last.width.into(),
+            Style::new(),
+        );
+        let more = Line::styled(more, model.look.style(Tone::Strong));
+        table::put(buffer, last, &more, false, model.look);
     }
 }
 

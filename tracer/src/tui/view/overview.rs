@@ -3,7 +3,7 @@
 use ratatui::{
     buffer::Buffer,
     layout::Rect,
-    text::{Line, Span},
+    text::Line,
 };
 
 use super::{
@@ -11,12 +11,14 @@ use super::{
     table::{put, row, titles},
 };
 use crate::{
-    human::thousands,
-    live::shot::{Incident, Shot},
+    human::{thousands, time_left},
+    live::shot::{Gauge, Incident, Shot},
     sink::check_text,
     tui::{
-        columns::{gauges, layout},
+        columns::{Column, Sight, gauges, layout},
+        keys::{self, Action},
         model::Model,
+        rows::Row,
         spots::{self, Ceilings},
         text::Align,
         theme::{self, Tone},
@@ -25,6 +27,8 @@ use crate::{
 
 /// Lines of the table of ceilings: titles, and a line for each kind.
 const TABLE: usize = 6;
+/// Upstreams, and processes, that are listed.
+const MOST_FAILING: usize = 8;
 
 /// Draws it.
 pub(super) fn draw(model: &Model, shot: &Shot, area: Rect, buffer: &mut Buffer) {
@@ -41,7 +45,11 @@ pub(super) fn draw(model: &Model, shot: &Shot, area: Rect, buffer: &mut Buffer) 
     next = below(next);
     let ceilings = Ceilings::of(shot, &model.ceiling_filter, model.sight());
     let at = at.checked_sub(shot.incidents.len());
-    table(model, shot, &ceilings, at, next, buffer);
+    next = table(model, shot, &ceilings, at, next, buffer);
+    if shot.ground.blind.is_none() {
+        next = failing(model, &shot.upstreams, next, buffer);
+        failing(model, &shot.processes, next, buffer);
+    }
 }
 
 fn below(area: Rect) -> Rect {
@@ -85,23 +93,19 @@ fn banner(
         let block = blocks[index].iter().cloned();
         lines.extend(block.map(|line| (index == at, line)));
     }
-    lines.truncate(room);
     if above + under > 0 && lines.len() < room {
         let more = format!("and {} more incidents, above and below", above + under);
         lines.push((false, Line::styled(more, model.look.style(Tone::Strong))));
     }
-    let of = if shown.contains(&at) { at } else { shown.start };
-    let ways = remedy(model, &shot.incidents[of], width);
-    let left = room.saturating_sub(lines.len());
-    if left >= 2 && !ways.is_empty() {
-        let fits = ways.len() < left;
-        lines.push((false, Line::default()));
-        let kept = if fits { ways.len() } else { left - 2 };
-        lines.extend(ways.into_iter().take(kept).map(|line| (false, line)));
-        if !fits {
-            let more = Span::styled("enter: all of it", model.look.style(Tone::Quiet));
-            lines.push((false, more.into()));
-        }
+    lines.truncate(room);
+    let (of, whose) =
+        if shown.contains(&at) { (at, "the marked one") } else { (shown.start, "the first") };
+    let title = if blocks.len() > 1 { format!("about {whose}") } else { String::new() };
+    let remedy =
+        remedy(model, &shot.incidents[of].remedy, width, room.saturating_sub(lines.len() + 1));
+    if !remedy.is_empty() {
+        lines.push((false, Line::styled(title, model.look.style(Tone::Strong))));
+        lines.extend(remedy.into_iter().map(|line| (false, line)));
     }
     lines
 }
@@ -117,15 +121,27 @@ pub(in crate::tui) fn incident(doc: &mut Doc, incident: &Incident) {
     let (status, tone) = (incident.status, theme::of(incident.status));
     doc.badge(status.name(), Tone::Badge(status), &incident.sentence, tone);
     if let Some(doubt) = incident.doubt {
-        let indent = " ".repeat(status.name().len());
-        doc.badge(&indent, Tone::Plain, doubt, Tone::Quiet);
+        doc.badge("", Tone::Plain, doubt, Tone::Quiet);
     }
 }
 
-fn remedy(model: &Model, incident: &Incident, width: usize) -> Vec<Line<'static>> {
-    let mut doc = Doc::new(model.look, width);
-    ways(&mut doc, &incident.remedy);
-    doc.lines()
+/// As many ways as there is room for: half a command is worse than none.
+fn remedy(model: &Model, all: &[String], width: usize, room: usize) -> Vec<Line<'static>> {
+    let written = |count: usize| {
+        let mut doc = Doc::new(model.look, width);
+        ways(&mut doc, &all[..count]);
+        if count < all.len() {
+            doc.beside(
+                "",
+                11,
+                &format!("{}: all of it", keys::first(Action::Open, model.look)),
+                Tone::Quiet,
+            );
+        }
+        doc.lines()
+    };
+    let fits = (0..=all.len()).rev().map(written).find(|lines| lines.len() <= room);
+    fits.unwrap_or_default()
 }
 
 /// What to do: one of several ways.
@@ -144,9 +160,18 @@ pub(in crate::tui) fn calm(doc: &mut Doc, shot: &Shot) {
     let fullest = fullest.map_or_else(String::new, |gauge| {
         format!("; fullest: {}", check_text::headline(&gauge.judged.ceiling, shot.own_netns))
     });
+    let soonest = shot.gauges.iter().filter_map(|gauge| {
+        let ceiling = &gauge.judged.ceiling;
+        Some((ceiling.forecast.as_ref()?.seconds, ceiling)).filter(|_| ceiling.headroom() > 0)
+    });
+    let next = soonest.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(fullest, |(seconds, ceiling)| {
+        let (kind, of) =
+            (ceiling.subject.kind().name(), check_text::subject(ceiling, shot.own_netns));
+        format!("; first to be full, in {}: {kind} {of}", time_left(seconds))
+    });
     let what =
         if shot.ground.blind.is_some() { "nothing is known to fail" } else { "nothing fails" };
-    doc.badge(status.name(), Tone::Badge(status), &format!("{what}{fullest}"), Tone::Plain);
+    doc.badge(status.name(), Tone::Badge(status), &format!("{what}{next}"), Tone::Plain);
 }
 
 fn table(
@@ -156,15 +181,18 @@ fn table(
     at: Option<usize>,
     area: Rect,
     buffer: &mut Buffer,
-) {
-    let (look, sight) = (model.look, model.sight());
-    let places = layout(gauges::COLUMNS, None, usize::from(area.width).saturating_sub(1));
-    let mut lines = vec![(false, titles(gauges::COLUMNS, &places, None, look))];
+) -> Rect {
+    let look = model.look;
+    let room = usize::from(area.width).saturating_sub(1);
+    let gauges: usize = ceilings.all().count();
+    let tall = usize::from(area.height) > 2 * gauges + 3;
+    let form = Form::of(room, tall);
+    let mut lines = vec![(false, titles(form.columns(), &form.places(room), None, look))];
     let mut number = 0;
     for (kind, gauge) in &ceilings.kinds {
         if let Some(gauge) = gauge {
-            let line = row(gauges::COLUMNS, &places, *gauge, sight);
-            lines.push((at == Some(number), line));
+            let these = form.lines(gauge, room, model.sight());
+            lines.extend(these.into_iter().map(|line| (at == Some(number), line)));
             number += 1;
         } else if model.ceiling_filter.is_empty() {
             let name = look.fit(kind.name(), 15, Align::Left);
@@ -177,8 +205,8 @@ fn table(
         lines.push((false, Line::styled(title, look.style(Tone::Strong))));
     }
     for gauge in &ceilings.further {
-        let line = row(gauges::COLUMNS, &places, *gauge, sight);
-        lines.push((at == Some(number), line));
+        let these = form.lines(gauge, room, model.sight());
+        lines.extend(these.into_iter().map(|line| (at == Some(number), line)));
         number += 1;
     }
     let mut notes = Vec::new();
@@ -207,5 +235,67 @@ fn table(
         let line =
             Line::styled(look.clean(&notes.join("; ")).into_owned(), look.style(Tone::Quiet));
         put(buffer, next, &line, false, look);
+        next = below(next);
     }
+    next
+}
+
+/// In how many lines a ceiling stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    One,
+    Two,
+}
+
+impl Form {
+    fn of(room: usize, tall: bool) -> Self {
+        let all = layout(gauges::COLUMNS, None, room).len() == gauges::COLUMNS.len();
+        if tall && !all { Self::Two } else { Self::One }
+    }
+
+    fn columns(self) -> &'static [Column<Gauge>] {
+        match self {
+            Self::One => gauges::COLUMNS,
+            Self::Two => &gauges::COLUMNS[..gauges::FIRST_LINE],
+        }
+    }
+
+    fn places(self, room: usize) -> Vec<(usize, usize)> {
+        layout(self.columns(), None, room)
+    }
+
+    fn lines(self, gauge: &Gauge, room: usize, sight: Sight) -> Vec<Line<'static>> {
+        let mut lines = vec![row(self.columns(), &self.places(room), gauge, sight)];
+        if self == Self::Two {
+            let ceiling = &gauge.judged.ceiling;
+            let of = check_text::subject(ceiling, sight.own_netns);
+            let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
+            let text = format!("  {used} of {limit}: {of}");
+            let text = sight.look.cut(&sight.look.clean(&text), room).into_owned();
+            lines.push(Line::styled(text, sight.look.style(Tone::Quiet)));
+        }
+        lines
+    }
+}
+
+/// The rows that fail most, where there is room.
+fn failing<R: Row>(model: &Model, rows: &[R], area: Rect, buffer: &mut Buffer) -> Rect {
+    let mut failing: Vec<&R> = rows.iter().filter(|row| row.fails()).collect();
+    let most = usize::from(area.height).saturating_sub(3).min(MOST_FAILING);
+    if failing.is_empty() || most == 0 {
+        return area;
+    }
+    let columns = R::columns();
+    let places = layout(columns, None, usize::from(area.width).saturating_sub(1));
+    failing.sort_unstable_by(|a, b| a.worse(b).then_with(|| a.key().cmp(&b.key())));
+    let mut next = below(area);
+    let title = Line::styled(format!("{} that fail most", R::NAME), model.look.style(Tone::Strong));
+    put(buffer, next, &title, false, model.look);
+    next = below(next);
+    put(buffer, next, &titles(columns, &places, None, model.look), false, model.look);
+    for found in failing.into_iter().take(most) {
+        next = below(next);
+        put(buffer, next, &row(columns, &places, found, model.sight()), false, model.look);
+    }
+    below(next)
 }

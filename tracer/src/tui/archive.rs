@@ -11,7 +11,7 @@ pub(super) const MAX_SHOTS: usize = 600;
 const MAX_UPSTREAMS: usize = 150;
 const MAX_PROCESSES: usize = 100;
 const MAX_GAUGES: usize = 24;
-const MAX_INCIDENTS: usize = 16;
+const MAX_INCIDENTS: usize = 8;
 /// Upstreams of an earlier shot of which source addresses and processes are kept, and how many of each.
 const MAX_DETAILED: usize = 40;
 const MAX_PARTS: usize = 3;

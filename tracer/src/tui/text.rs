@@ -131,6 +131,8 @@ fn prefix(text: &str, columns: usize) -> usize {
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let (mut lines, mut line, mut taken) = (Vec::new(), String::new(), 0);
+    // A number and its sign stay together.
+    let text = text.replace(" %", "\u{a0}%");
     for mut word in text.split(' ') {
         let mut long = width(word);
         if taken > 0 && taken + 1 + long > columns {
@@ -154,7 +156,7 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     if !line.is_empty() || lines.is_empty() {
         lines.push(line);
     }
-    lines
+    lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// `93 %`, `99.6 %`: never 100 where something is left.
@@ -217,6 +219,7 @@ mod tests {
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
         assert_eq!(wrap("", 3), [""]);
+        assert_eq!(wrap("is 87 %)", 6), ["is", "87 %)"]);
         assert_eq!(wrap("漢字", 1), ["漢", "字"]);
     }
 

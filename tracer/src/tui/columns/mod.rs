@@ -149,6 +149,9 @@ pub(super) fn layout<R>(
         } else if taken + gap + wanted <= room {
             chosen.push((index, wanted));
             taken += gap + wanted;
+        } else if Some(index) == sorted {
+            chosen.push((index, room.saturating_sub(taken + gap)));
+            taken = room;
         }
     }
     for (index, width) in &mut chosen {

@@ -1,1 +1,349 @@
+//! What keys and seconds change.
 
+use std::collections::HashSet;
+
+use super::{ASCII, FULL, build, model, press, screen, showing, written};
+use crate::{
+    live::{shot::Shot, tail::Seen},
+    tui::{
+        archive::MAX_SHOTS,
+        columns::{self, events},
+        keys::{BINDINGS, Place, find, hints, name},
+        message::{Effect, Message, Recording},
+        model::{Mode, Model, Pane, Time},
+        rows::Row,
+        theme::Look,
+        update::update,
+        view,
+    },
+};
+
+const PLACES: [Place; 7] = [
+    Place::Overview,
+    Place::Table,
+    Place::Events,
+    Place::Kernel,
+    Place::Detail,
+    Place::Help,
+    Place::Typing,
+];
+
+#[test]
+fn no_key_is_bound_twice() {
+    for place in PLACES {
+        let mut seen = HashSet::new();
+        for binding in BINDINGS.iter().filter(|binding| binding.places.contains(&place)) {
+            for key in binding.keys {
+                assert!(seen.insert(*key), "{place:?}: {key:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_key_does_what_the_help_says() {
+    let mut model = model(FULL);
+    update(&mut model, Message::Resize(120, 500));
+    press(&mut model, "?");
+    let help = screen(&model, 120, 500);
+    for binding in BINDINGS {
+        assert!(!binding.places.is_empty() && !binding.keys.is_empty());
+        let keys: Vec<_> = binding.keys.iter().map(|key| name(*key, FULL)).collect();
+        let line = help
+            .lines()
+            .find(|line| line.trim().starts_with(&keys.join(", ")) && line.ends_with(binding.help));
+        assert!(line.is_some(), "{keys:?}: {help}");
+        for (&place, &(code, modifiers)) in binding.places.iter().zip(binding.keys.iter().cycle()) {
+            let key = ratatui::crossterm::event::KeyEvent::new(code, modifiers);
+            assert_eq!(find(&key, place), Some(binding.action));
+        }
+    }
+    for column in columns::gauges::COLUMNS {
+        assert!(help.contains(column.about));
+    }
+}
+
+#[test]
+fn the_footer_says_how_to_get_help_and_out() {
+    for place in PLACES.into_iter().filter(|place| *place != Place::Typing) {
+        let first: Vec<_> = hints(place, ASCII).take(2).map(|(_, hint)| hint).collect();
+        assert_eq!(first, ["help", "quit"]);
+    }
+}
+
+#[test]
+fn keys_have_effects() {
+    let mut model = showing(FULL, [build::incident()]);
+    assert_eq!(press(&mut model, "q"), [Effect::Quit]);
+    assert_eq!(press(&mut model, "ctrl-c"), [Effect::Quit]);
+    assert_eq!(press(&mut model, "ctrl-z"), [Effect::Suspend]);
+    assert_eq!(press(&mut model, "r"), [Effect::StartRecording]);
+    let recording = Recording { path: "/tmp/x".into(), events: 0, bytes: 0, lost: 0 };
+    update(&mut model, Message::Recording(Some(recording)));
+    assert_eq!(press(&mut model, "r"), [Effect::StopRecording]);
+    // In a filter they are letters, but for the way out.
+    assert_eq!(press(&mut model, "2 / q r"), []);
+    assert_eq!(model.words(), "qr");
+    assert_eq!(press(&mut model, "ctrl-c"), [Effect::Quit]);
+}
+
+#[test]
+fn panes_are_a_circle() {
+    let mut model = showing(FULL, [build::incident()]);
+    press(&mut model, "tab tab");
+    assert_eq!(model.pane, Pane::Processes);
+    press(&mut model, "shift-tab shift-tab shift-tab");
+    assert_eq!(model.pane, Pane::Kernel);
+    press(&mut model, "tab");
+    assert_eq!(model.pane, Pane::Overview);
+    press(&mut model, "2 enter 4");
+    assert_eq!((model.pane, &model.mode), (Pane::Events, &Mode::Browse));
+}
+
+fn selected(model: &Model) -> String {
+    let text = screen(model, 80, 24);
+    let line = text.lines().find(|line| line.starts_with('▸')).unwrap_or_default();
+    line.trim_start_matches('▸').split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_selection_stays_on_its_row() {
+    let mut model = showing(FULL, [build::incident()]);
+    press(&mut model, "2");
+    assert_eq!(selected(&model), "10.0.0.9:9001");
+    press(&mut model, "j j");
+    assert_eq!(selected(&model), "10.0.0.10:9001");
+    for keys in ["s", "s s", "S", "< <"] {
+        press(&mut model, keys);
+        assert_eq!(selected(&model), "10.0.0.10:9001", "{keys}");
+    }
+    let mut shot = build::later(build::incident(), 1);
+    std::sync::Arc::make_mut(&mut shot.upstreams).reverse();
+    update(&mut model, Message::Shot(Box::new(shot)));
+    assert_eq!(selected(&model), "10.0.0.10:9001");
+    // Nobody has chosen one: the worst is selected, whichever it is.
+    press(&mut model, "esc");
+    assert_eq!(model.upstreams.at(), 0);
+}
+
+#[test]
+fn every_column_sorts() {
+    let mut model = showing(FULL, [build::incident()]);
+    update(&mut model, Message::Resize(200, 50));
+    for pane in ["2", "3"] {
+        press(&mut model, pane);
+        let mut marked = HashSet::new();
+        let count = if pane == "2" {
+            crate::live::shot::Upstream::columns().len()
+        } else {
+            crate::live::shot::Process::columns().len()
+        };
+        for _ in 0..count {
+            press(&mut model, "s");
+            // It is shown on the narrowest screen too.
+            for columns in [40, 200] {
+                let text = screen(&model, columns, 24);
+                let titles = text.lines().nth(2).unwrap();
+                let title =
+                    titles.split(' ').find(|title| title.ends_with('▼')).unwrap_or_default();
+                assert!(!title.is_empty(), "{titles}");
+                if columns == 200 {
+                    marked.insert(title.to_owned());
+                }
+            }
+        }
+        assert!(marked.len() >= count - 1, "{marked:?}");
+    }
+}
+
+#[test]
+fn filters_count_and_go() {
+    let mut model = showing(FULL, [build::incident()]);
+    press(&mut model, "2 / PHP");
+    assert!(screen(&model, 80, 24).contains("filter \"PHP\": 1 of 8 rows"));
+    press(&mut model, "esc");
+    assert!(screen(&model, 80, 24).contains("8 upstreams"));
+    press(&mut model, "/ nginx space");
+    assert_eq!(model.words(), "nginx ");
+    press(&mut model, "backspace refused enter");
+    assert_eq!(model.words(), "nginxrefused");
+    press(&mut model, "esc");
+    assert_eq!(model.words(), "");
+}
+
+fn history(seconds: u64) -> Model {
+    showing(FULL, (0..seconds).map(|second| build::later(build::calm(), second)))
+}
+
+fn back_s(model: &Model) -> u64 {
+    let newest = model.archive.newest().unwrap().at_ns;
+    (newest - model.shot().unwrap().at_ns) / 1_000_000_000
+}
+
+#[test]
+fn time_goes_back_and_forth() {
+    let mut model = history(700);
+    press(&mut model, "space");
+    assert_eq!(back_s(&model), 0);
+    press(&mut model, "left h h");
+    assert_eq!(back_s(&model), 3);
+    press(&mut model, "[ [ ] l");
+    assert_eq!(back_s(&model), 62);
+    // The moment stays while new ones come.
+    update(&mut model, Message::Shot(Box::new(build::later(build::calm(), 700))));
+    assert_eq!(back_s(&model), 63);
+    for _ in 0..20 {
+        press(&mut model, "[");
+    }
+    assert_eq!(back_s(&model), MAX_SHOTS as u64);
+    assert!(screen(&model, 80, 24).contains("nothing older is kept"));
+    for _ in 0..20 {
+        press(&mut model, "]");
+    }
+    assert_eq!(back_s(&model), 0);
+    press(&mut model, "space");
+    assert!(matches!(model.time, Time::Live));
+    // One key leads back from live.
+    press(&mut model, "[");
+    assert_eq!(back_s(&model), 60);
+    assert!(screen(&model, 80, 24).contains(" PAUSED "));
+}
+
+#[test]
+fn events_of_a_moment_end_with_it() {
+    let mut model = history(5);
+    // A round each 10 ms, the last one at the first shot.
+    model.tail = build::tail(40, b"nginx");
+    press(&mut model, "4");
+    let live = screen(&model, 80, 24);
+    press(&mut model, "space");
+    build::tail(1, b"later").all().iter().for_each(|seen| {
+        let mut event = seen.event;
+        if let crate::event::Event::State(change) = &mut event {
+            change.subject.ts_ns = build::AT_NS + 4_500_000_000;
+        }
+        model.tail.push(&event, seen.failure);
+    });
+    let rows =
+        |screen: &str| screen.lines().skip(4).take(15).map(str::to_owned).collect::<Vec<_>>();
+    let paused = screen(&model, 80, 24);
+    assert_eq!(rows(&paused), rows(&live));
+    press(&mut model, "[");
+    assert!(!screen(&model, 80, 24).contains("later"));
+    press(&mut model, "space");
+    assert!(screen(&model, 80, 24).contains("later"));
+}
+
+#[test]
+fn searching_goes_both_ways() {
+    let mut model = showing(FULL, [build::incident()]);
+    model.tail = build::tail(40, b"nginx");
+    press(&mut model, "4 / Refused enter");
+    let newest = model.feed.cursor.unwrap();
+    press(&mut model, "N N");
+    let older = model.feed.cursor.unwrap();
+    assert!(older < newest);
+    press(&mut model, "n n");
+    assert_eq!(model.feed.cursor, Some(newest));
+    press(&mut model, "n");
+    assert!(screen(&model, 80, 24).contains("no further event with \"Refused\""));
+    press(&mut model, "/ ctrl-u nothing enter");
+    assert!(screen(&model, 80, 24).contains("no event with \"nothing\""));
+    press(&mut model, "esc");
+    assert_eq!(model.feed.search, "");
+    press(&mut model, "esc");
+    assert_eq!(model.feed.cursor, None);
+}
+
+#[test]
+fn missing_events_are_counted() {
+    let model = model(FULL);
+    let seen = |number| Seen { number, ..build::tail(1, b"nginx").all()[0] };
+    let places = columns::layout(events::COLUMNS, None, 79);
+    let mut clock = model.clock.clone();
+    let mut text = |number, before| -> Vec<String> {
+        let lines = view::events::lines(&model, &seen(number), before, &places, &mut clock);
+        lines.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(text(5, Some(4)).len(), 1);
+    assert_eq!(text(3_300, Some(95))[0], "… 3,204 events not kept …");
+    assert_eq!(text(7, None)[0], "… 7 events not kept …");
+}
+
+#[test]
+fn a_written_table_has_all_rows() {
+    let mut model = showing(FULL, [build::many(2_000)]);
+    let text = written(press(&mut model, "2 y"));
+    assert_eq!(text.lines().count(), 2_000 + 4, "{}", &text[..300]);
+    let text = written(press(&mut model, "/ 10.0.1. enter y"));
+    assert!(text.contains("filter \"10.0.1.\": 256 of 2,000 rows; sorted by FAIL/S"));
+    assert_eq!(text.lines().count(), 256 + 4);
+}
+
+/// Bytes that a shot takes, but for what it shares with others.
+fn weight(shot: &Shot, before: &Shot) -> usize {
+    use std::{mem::size_of_val, sync::Arc};
+    let upstreams: usize = shot
+        .upstreams
+        .iter()
+        .map(|u| {
+            let parts = [
+                size_of_val(&u.failures[..]),
+                size_of_val(&u.sources[..]),
+                size_of_val(&u.processes[..]),
+            ];
+            // Each allocation has a header.
+            size_of_val(u)
+                + parts.iter().filter(|&&part| part > 0).map(|part| part + 16).sum::<usize>()
+        })
+        .sum();
+    let gauges: usize = shot
+        .gauges
+        .iter()
+        .map(|gauge| {
+            let shared = before.gauges.iter().any(|old| Arc::ptr_eq(&old.judged, &gauge.judged));
+            size_of_val(&gauge.trend[..]) + if shared { 0 } else { 2_000 }
+        })
+        .sum();
+    let texts = |incident: &crate::live::shot::Incident| {
+        incident.sentence.len() + incident.remedy.iter().map(|way| way.len() + 40).sum::<usize>()
+    };
+    upstreams
+        + gauges
+        + size_of_val(&shot.processes[..])
+        + shot.incidents.iter().map(texts).sum::<usize>()
+}
+
+#[test]
+fn ten_minutes_of_a_large_host_are_kept_in_some_40_mb() {
+    let crowded = |second| {
+        let mut shot = build::later(build::many(10_000), second);
+        let one = shot.processes[0].clone();
+        let pids = (0..5_000).map(|pid| crate::live::shot::Process { pid, ..one.clone() });
+        shot.processes = std::sync::Arc::new(pids.collect());
+        let gauge = shot.gauges[4].clone();
+        shot.gauges.extend(std::iter::repeat_n(gauge, 200));
+        let incident = shot.incidents[0].clone();
+        shot.incidents.extend(std::iter::repeat_n(incident, 50));
+        shot
+    };
+    let model = showing(FULL, (0..4).map(crowded));
+    let at =
+        |second: u64| model.archive.at_or_before(build::AT_NS + second * 1_000_000_000).unwrap();
+    let (before, shot) = (at(1), at(2));
+    assert_eq!(shot.at_ns, build::AT_NS + 2_000_000_000);
+    let weight = weight(shot, before);
+    assert!(weight * MAX_SHOTS < 45_000_000, "{weight}");
+    assert_eq!(shot.left_out.upstreams + shot.upstreams.len() as u64, 10_000);
+    assert_eq!(shot.left_out.processes + shot.processes.len() as u64, 5_000);
+    assert_eq!(at(3).upstreams.len(), 10_000);
+    // The worst are those that are left.
+    assert!(shot.upstreams.iter().all(|upstream| upstream.failed() == 12));
+}
+
+#[test]
+fn looks_can_be_had_without_anything() {
+    for look in [FULL, ASCII, Look { colour: true, utf8: false }] {
+        assert!(screen(&model(look), 80, 24).contains("looking at this host"));
+    }
+}

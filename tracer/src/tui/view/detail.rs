@@ -34,7 +34,7 @@ pub(in crate::tui) fn write(model: &Model, detail: &Detail, doc: &mut Doc) {
             found.map(|incident| self::incident(model, shot, incident, doc))
         }
         Detail::Ceiling(subject) => {
-            gauge(shot, subject).map(|gauge| ceiling(gauge, model.sight(), doc))
+            gauge(shot, subject).map(|gauge| ceiling(gauge, Remedy::Here, model.sight(), doc))
         }
         Detail::Upstream(key) => {
             let found = shot.upstreams.iter().find(|upstream| upstream.key == *key);
@@ -76,7 +76,7 @@ fn incident(model: &Model, shot: &Shot, incident: &Incident, doc: &mut Doc) {
         About::Ceiling(subject) => {
             if let Some(found) = gauge(shot, subject) {
                 doc.gap();
-                ceiling(found, model.sight(), doc);
+                ceiling(found, Remedy::Above, model.sight(), doc);
             }
         }
         About::Upstream(key) => {
@@ -90,8 +90,15 @@ fn incident(model: &Model, shot: &Shot, incident: &Incident, doc: &mut Doc) {
     }
 }
 
+/// Where it is said what to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    Above,
+    Here,
+}
+
 /// What `check` says of it.
-fn ceiling(gauge: &Gauge, sight: Sight, doc: &mut Doc) {
+fn ceiling(gauge: &Gauge, remedy: Remedy, sight: Sight, doc: &mut Doc) {
     let (ceiling, status) = (&gauge.judged.ceiling, gauge.judged.status);
     let left = thousands(ceiling.headroom());
     let title = format!("{}, {left} left", check_text::headline(ceiling, sight.own_netns));
@@ -112,7 +119,11 @@ fn ceiling(gauge: &Gauge, sight: Sight, doc: &mut Doc) {
     if gauge.fails_per_s > 0.0 {
         doc.toned("failing", &format!("{} a second now", sight.rate(gauge.fails_per_s)), Tone::Bad);
     }
+    let skipped = |name: &str| remedy == Remedy::Above && matches!(name.trim(), "remedy" | "or");
     for (name, text) in check_text::facts(ceiling) {
+        if skipped(name) {
+            continue;
+        }
         let tone = if name == "failed" { Tone::Bad } else { Tone::Plain };
         doc.toned(name, &text, tone);
     }

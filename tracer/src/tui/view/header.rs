@@ -22,6 +22,8 @@ use crate::{
     },
 };
 
+/// From this width on there is room for our name.
+const NARROW: u16 = 60;
 /// Lines that say why there are no events.
 const MAX_BLIND: usize = 3;
 
@@ -63,7 +65,10 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) -> Rect {
 fn summary(model: &Model, columns: u16) -> Line<'static> {
     let look = model.look;
     let room = usize::from(columns).saturating_sub(2);
-    let mut line = Line::from(Span::styled("socklife ", look.style(Tone::Strong)));
+    let mut line = Line::default();
+    if columns >= NARROW {
+        line.push_span(Span::styled("socklife ", look.style(Tone::Strong)));
+    }
     let mut clock = model.clock.clone();
     let mut parts = Vec::new();
     if let Some(shot) = model.shot() {
@@ -85,9 +90,10 @@ fn summary(model: &Model, columns: u16) -> Line<'static> {
         }
     }
     for (text, tone) in parts {
-        let span = Span::styled(text, look.style(tone));
-        if line.width() + 2 + span.width() <= room {
-            line.extend([Span::raw("  "), span]);
+        let left = room.saturating_sub(line.width() + 2);
+        if text.len() <= left || text.contains("LOST") {
+            let text = look.cut(&text, left).into_owned();
+            line.extend([Span::raw("  "), Span::styled(text, look.style(tone))]);
         }
     }
     if let Some(shot) = model.shot() {
@@ -110,7 +116,7 @@ fn lost(shot: &Shot) -> Option<(String, Tone)> {
         events => format!("LOST {}", thousands(events)),
     };
     Some(if ground.losing {
-        (format!(" LOSING NOW: {events} "), Tone::Badge(Status::Critical))
+        (format!(" {events}, LOSING NOW "), Tone::Badge(Status::Critical))
     } else {
         (events, Tone::Warning)
     })

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Columns of the names of keys.
-const KEYS: usize = 16;
+const KEYS: usize = 20;
 
 /// What marks say, in every pane.
 const MARKS: [(&str, &str); 7] = [

@@ -1,10 +1,6 @@
 //! What is wrong, in words, with what to do; and every kind of ceiling.
 
-use ratatui::{
-    buffer::Buffer,
-    layout::Rect,
-    text::Line,
-};
+use ratatui::{buffer::Buffer, layout::Rect, text::Line};
 
 use super::{
     doc::Doc,
@@ -94,7 +90,11 @@ fn banner(
         lines.extend(block.map(|line| (index == at, line)));
     }
     if above + under > 0 && lines.len() < room {
-        let more = format!("and {} more incidents, above and below", above + under);
+        let more = match (above, under) {
+            (0, under) => format!("more incidents: {under} below"),
+            (above, 0) => format!("more incidents: {above} above"),
+            (above, under) => format!("more incidents: {above} above, {under} below"),
+        };
         lines.push((false, Line::styled(more, model.look.style(Tone::Strong))));
     }
     lines.truncate(room);
@@ -131,12 +131,9 @@ fn remedy(model: &Model, all: &[String], width: usize, room: usize) -> Vec<Line<
         let mut doc = Doc::new(model.look, width);
         ways(&mut doc, &all[..count]);
         if count < all.len() {
-            doc.beside(
-                "",
-                11,
-                &format!("{}: all of it", keys::first(Action::Open, model.look)),
-                Tone::Quiet,
-            );
+            let what = if count == 0 { "what to do" } else { "all of it" };
+            let hint = format!("{}: {what}", keys::first(Action::Open, model.look));
+            doc.beside("", 11, &hint, Tone::Quiet);
         }
         doc.lines()
     };
@@ -201,7 +198,12 @@ fn table(
         }
     }
     if !ceilings.further.is_empty() {
-        let title = if model.ceiling_filter.is_empty() { "further ones" } else { "others" };
+        let count = thousands(ceilings.further.len() as u64);
+        let title = if model.ceiling_filter.is_empty() {
+            format!("further ones that need a look: {count}")
+        } else {
+            format!("others: {count}")
+        };
         lines.push((false, Line::styled(title, look.style(Tone::Strong))));
     }
     for gauge in &ceilings.further {
@@ -289,7 +291,10 @@ fn failing<R: Row>(model: &Model, rows: &[R], area: Rect, buffer: &mut Buffer) -
     let places = layout(columns, None, usize::from(area.width).saturating_sub(1));
     failing.sort_unstable_by(|a, b| a.worse(b).then_with(|| a.key().cmp(&b.key())));
     let mut next = below(area);
-    let title = Line::styled(format!("{} that fail most", R::NAME), model.look.style(Tone::Strong));
+    let title = Line::styled(
+        format!("{} with failures, most first", R::NAME),
+        model.look.style(Tone::Strong),
+    );
     put(buffer, next, &title, false, model.look);
     next = below(next);
     put(buffer, next, &titles(columns, &places, None, model.look), false, model.look);

@@ -31,11 +31,13 @@ fn any_size_can_be_drawn() {
             "1 / zzz",
         ] {
             press(&mut model, keys);
-            for columns in (1_u16..=250).step_by(13).chain([38, 39, 40, 41, 60, 80]) {
-                for rows in (1..=60).step_by(7).chain([9, 10, 11, 12, 13, 24]) {
-                    update(&mut model, Message::Resize(columns, rows));
-                    assert_eq!(draw(&model, columns, rows).area, Rect::new(0, 0, columns, rows));
-                }
+            // Steps without a common divisor: all widths meet all heights in the course of time.
+            let spread = (0..60).map(|step: u16| (1 + step * 37 % 250, 1 + step * 23 % 60));
+            let edges =
+                [(39, 9), (39, 10), (40, 9), (40, 10), (40, 11), (41, 12), (80, 13), (250, 60)];
+            for (columns, rows) in spread.chain(edges) {
+                update(&mut model, Message::Resize(columns, rows));
+                assert_eq!(draw(&model, columns, rows).area, Rect::new(0, 0, columns, rows));
                 press(&mut model, "ctrl-d k");
             }
         }

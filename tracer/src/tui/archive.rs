@@ -7,6 +7,10 @@ use crate::live::shot::{Gauge, Shot, Upstream};
 
 /// Shots that are kept: ten minutes of them.
 pub(super) const MAX_SHOTS: usize = 600;
+/// How long they are kept, a moment more than what all of them span.
+const KEPT_NS: u64 = 601_000_000_000;
+/// The shortest time between two of them: a second, but for what a timer is off.
+pub(super) const MIN_STEP_NS: u64 = 900_000_000;
 /// Rows of an earlier shot; with these, all of them stay within some 40 MB.
 const MAX_UPSTREAMS: usize = 150;
 const MAX_PROCESSES: usize = 100;
@@ -29,13 +33,18 @@ pub(super) struct Archive {
 impl Archive {
     /// Adds the newest shot; the one before it is reduced.
     pub(super) fn push(&mut self, shot: Shot) {
-        let before = self.newest.replace(Arc::new(shot));
-        if let Some(before) = before {
-            if self.earlier.len() == MAX_SHOTS {
-                self.earlier.pop_front();
+        let now_ns = shot.at_ns;
+        if let Some(before) = self.newest.replace(Arc::new(shot)) {
+            let last = self.earlier.back();
+            // Of several in a second one is kept.
+            if last.is_none_or(|last| last.at_ns + MIN_STEP_NS <= before.at_ns) {
+                let reduced = reduce(&before, last.map(Arc::as_ref));
+                self.earlier.push_back(Arc::new(reduced));
             }
-            let reduced = reduce(&before, self.earlier.back().map(Arc::as_ref));
-            self.earlier.push_back(Arc::new(reduced));
+        }
+        let is_old = |shot: &Arc<Shot>| shot.at_ns + KEPT_NS < now_ns;
+        while self.earlier.len() > MAX_SHOTS || self.earlier.front().is_some_and(is_old) {
+            self.earlier.pop_front();
         }
     }
 

@@ -77,36 +77,55 @@ impl Look {
         format!("{}{}", full.repeat(used), empty.repeat(columns - used))
     }
 
-    /// The last minute of used parts of a limit, one each second, oldest first; `second` is that of the
-    /// last one. A column is some whole seconds, and stays what it is while time goes on.
-    pub(super) fn sparkline(self, trend: &[f32], second: u64, columns: usize) -> String {
+    /// The last minute of used parts of a limit, oldest first; the last one is of `at_s`, each other one
+    /// `step_s` seconds before the next. A column is some seconds, and stays what it is while time goes on.
+    pub(super) fn sparkline(self, trend: &[f32], at_s: f64, step_s: f64, columns: usize) -> String {
         let levels: [&str; 8] = if self.utf8 {
             ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"]
         } else {
             ["_", ".", "-", ":", "=", "+", "*", "#"]
         };
-        let each = (60 / columns.max(1)).max(1) as u64;
+        let each_s = 60.0 / float(columns.max(1));
+        let column = |seconds: f64| (seconds / each_s).floor();
+        let newest = column(at_s);
         let mut cells = vec![None::<f32>; columns];
         for (age, &used) in trend.iter().rev().enumerate() {
-            let Some(then) = second.checked_sub(age as u64) else { break };
-            let back = usize::try_from(second / each - then / each).unwrap_or(usize::MAX);
-            let Some(cell) = columns.checked_sub(back.saturating_add(1)) else { break };
+            let back = newest - column(at_s - float(age) * step_s);
+            let Some(cell) = columns.checked_sub(1).and_then(|last| last.checked_sub(whole(back)))
+            else {
+                break;
+            };
             cells[cell] = Some(cells[cell].map_or(used, |most| most.max(used)));
         }
-        let level = |used: f32| levels[scaled(f64::from(used), levels.len()).min(levels.len() - 1)];
-        cells.into_iter().map(|cell| cell.map_or(" ", level)).collect()
+        let level = |used: f32| levels[scaled(used.into(), levels.len()).min(levels.len() - 1)];
+        let mut text = String::new();
+        let mut last = " ";
+        for cell in cells {
+            // Where samples are further apart than columns, one holds until the next.
+            last = cell.map_or(last, level);
+            text.push_str(last);
+        }
+        text
     }
 }
 
-/// `ratio` of `whole`, rounded down; between 0 and `whole`.
+#[expect(clippy::cast_precision_loss, reason = "a number of columns or samples")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "between 0 and a number of columns"
+    reason = "what is negative or too large is 0 or the largest one"
 )]
-fn scaled(ratio: f64, whole: usize) -> usize {
-    (ratio.clamp(0.0, 1.0) * whole as f64) as usize
+fn whole(number: f64) -> usize {
+    number as usize
+}
+
+/// `ratio` of `all`, rounded down; between 0 and `all`.
+fn scaled(ratio: f64, all: usize) -> usize {
+    whole(ratio.clamp(0.0, 1.0) * float(all))
 }
 
 /// Columns that a text takes.
@@ -239,8 +258,11 @@ mod tests {
         let trend: Vec<f32> =
             (0..120).map(|second| if second == 100 { 1.0 } else { 0.0 }).collect();
         // Seconds 60 to 119, five in a column.
-        assert_eq!(ASCII.sparkline(&trend, 119, 12), "________#___");
-        assert_eq!(ASCII.sparkline(&trend[..119], 118, 12), "________#___");
-        assert_eq!(ASCII.sparkline(&trend[..3], 119, 4), "   _");
+        assert_eq!(ASCII.sparkline(&trend, 119.2, 1.0, 12), "________#___");
+        assert_eq!(ASCII.sparkline(&trend[..119], 118.2, 1.0, 12), "________#___");
+        assert_eq!(ASCII.sparkline(&trend[..3], 119.2, 1.0, 4), "   _");
+        // One sample each ten seconds; ten each second.
+        assert_eq!(ASCII.sparkline(&[0.0, 1.0, 0.5], 119.0, 10.0, 12), "       __##=");
+        assert_eq!(ASCII.sparkline(&[1.0; 60], 119.0, 0.1, 12), "          ##");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{
+    archive::MIN_STEP_NS,
     dump,
     feed::{Wanted, Way},
     keys::{self, Action, Place},
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{live::shot::Shot, live::tail::Tail};
 
-const SECOND_NS: u64 = 1_000_000_000;
+const MINUTE_NS: u64 = 60_000_000_000;
 /// Characters of a filter.
 const MAX_TYPED: usize = 100;
 
@@ -97,10 +98,10 @@ fn act(model: &mut Model, action: Action) -> Option<Effect> {
             model.refresh();
         }
         Action::Pause => pause(model),
-        Action::SecondBack => back(model, 1),
-        Action::MinuteBack => back(model, 60 * SECOND_NS),
-        Action::SecondForward => forward(model, 1),
-        Action::MinuteForward => forward(model, 60 * SECOND_NS),
+        Action::SecondBack => back(model, MIN_STEP_NS),
+        Action::MinuteBack => back(model, MINUTE_NS),
+        Action::SecondForward => forward(model, MIN_STEP_NS),
+        Action::MinuteForward => forward(model, MINUTE_NS),
         Action::Show(pane) => show(model, pane),
         Action::NextPane => show(model, model.pane.step(1)),
         Action::PreviousPane => show(model, model.pane.step(Pane::ALL.len() - 1)),

@@ -82,7 +82,9 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
         align: Align::Left,
         rank: 8,
         about: "used part of the limit over the last minute, five seconds in a column",
-        cell: |gauge, sight| sight.look.sparkline(&gauge.trend, sight.second, TREND).into(),
+        cell: |gauge, sight| {
+            sight.look.sparkline(&gauge.trend, sight.at_s, sight.step_s, TREND).into()
+        },
         compare: as_given,
     },
     Column {

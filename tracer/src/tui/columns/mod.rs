@@ -11,7 +11,7 @@ use super::{
     text::{Align, width},
     theme::{Look, Tone},
 };
-use crate::{human, live::shot::Shot, reason::Reason};
+use crate::{human, kernel::ladder::Hooked, live::shot::Shot, reason::Reason};
 
 /// What one must know of a shot to read its figures.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +19,12 @@ pub(super) struct Sight {
     pub(super) look: Look,
     /// What events tell.
     pub(super) events: Events,
+    /// What no hook shows.
+    pub(super) unhooked: Unhooked,
     /// When: seconds since boot.
-    pub(super) second: u64,
+    pub(super) at_s: f64,
+    /// Seconds from one shot to the next.
+    pub(super) step_s: f64,
     pub(super) own_netns: Option<u32>,
 }
 
@@ -33,8 +37,32 @@ pub(super) enum Events {
     Fresh,
     /// All of them.
     Whole,
-    /// Some were lost: there may be more.
+    /// Some were lost, or no hook shows them: there may be more.
     Lossy,
+}
+
+/// What no hook of this kernel shows, of what there is a figure of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unhooked {
+    /// Some `connect()` that fail.
+    pub(super) connects: bool,
+    /// `bind()` that fails, or calls without a free file descriptor.
+    pub(super) calls: bool,
+    /// Who accepted a connection.
+    pub(super) accepts: bool,
+}
+
+impl Unhooked {
+    fn of(shot: &Shot) -> Self {
+        let is = |hooked: Hooked| {
+            shot.ground.unhooked.iter().any(|(unseen, _)| *unseen == hooked.unseen())
+        };
+        Self {
+            connects: is(Hooked::Connect),
+            calls: is(Hooked::Bind) || is(Hooked::Descriptor),
+            accepts: is(Hooked::Accept),
+        }
+    }
 }
 
 impl Sight {
@@ -48,8 +76,21 @@ impl Sight {
         } else {
             Events::Fresh
         };
-        let second = shot.at_ns / 1_000_000_000;
-        Self { look, events, second, own_netns: shot.own_netns }
+        #[expect(clippy::cast_precision_loss, reason = "a time")]
+        let at_s = shot.at_ns as f64 / 1e9;
+        // The first shot has no rates yet.
+        let step_s = if shot.rates_s > 0.0 { shot.rates_s } else { 1.0 };
+        let unhooked = Unhooked::of(shot);
+        Self { look, events, unhooked, at_s, step_s, own_netns: shot.own_netns }
+    }
+
+    /// The same for figures of what some hook doesn't show: they are at least that, as if events were lost.
+    pub(super) fn partly(self, unhooked: bool) -> Self {
+        let events = match self.events {
+            Events::Whole if unhooked => Events::Lossy,
+            events => events,
+        };
+        Self { events, ..self }
     }
 
     /// A count that events made: `-` without them, `+` where some were lost.

@@ -45,6 +45,16 @@ impl Row for Process {
     }
 }
 
+/// How failures of processes are to be read.
+pub(in crate::tui) fn of_failures(sight: Sight) -> Sight {
+    sight.partly(sight.unhooked.connects || sight.unhooked.calls)
+}
+
+/// Connections that were served, a second.
+pub(in crate::tui) fn served(process: &Process, sight: Sight) -> String {
+    if sight.unhooked.accepts { unknown() } else { sight.rate(process.served_per_s) }
+}
+
 fn used(process: &Process) -> f64 {
     process.files.map_or(-1.0, |(used, limit)| share(used, limit))
 }
@@ -67,8 +77,8 @@ const fn number(
 const COLUMNS: &[Column<Process>] = &[
     Column {
         title: "COMM",
-        width: 15,
-        grow: 15,
+        width: 12,
+        grow: 18,
         align: Align::Left,
         rank: 0,
         about: "name of the process",
@@ -81,7 +91,7 @@ const COLUMNS: &[Column<Process>] = &[
         10,
         8,
         "calls and connections that failed since the start",
-        |row, sight| failing(sight.count(row.failed), row.failed > 0),
+        |row, sight| failing(of_failures(sight).count(row.failed), row.failed > 0),
         |a, b| most(a.failed, b.failed),
     ),
     number(
@@ -89,7 +99,7 @@ const COLUMNS: &[Column<Process>] = &[
         8,
         1,
         "the same a second",
-        |row, sight| failing(sight.rate(row.fails_per_s), row.fails_per_s > 0.0),
+        |row, sight| failing(of_failures(sight).rate(row.fails_per_s), row.fails_per_s > 0.0),
         |a, b| most(a.fails_per_s, b.fails_per_s),
     ),
     Column {
@@ -97,7 +107,7 @@ const COLUMNS: &[Column<Process>] = &[
         width: 20,
         grow: 0,
         align: Align::Left,
-        rank: 6,
+        rank: 5,
         about: "why most of them failed",
         cell: |row, sight| match row.worst.filter(|_| sight.events != Events::Missing) {
             Some(reason) => reason.name().to_owned().into(),
@@ -141,17 +151,17 @@ const COLUMNS: &[Column<Process>] = &[
     number(
         "CONNS-OUT",
         10,
-        5,
+        6,
         "open connections that it made",
         |row, _| row.connections.map_or_else(unknown, |(_, made)| thousands(made)).into(),
         |a, b| most(a.connections.map(|c| c.1), b.connections.map(|c| c.1)),
     ),
     number(
-        "ACCEPTED/S",
-        11,
+        "SERVED/S",
+        9,
         10,
-        "connections accepted a second",
-        |row, sight| sight.rate(row.served_per_s).into(),
+        "connections that it had accepted and that began to close, a second",
+        |row, sight| served(row, sight).into(),
         |a, b| most(a.served_per_s, b.served_per_s),
     ),
     number(

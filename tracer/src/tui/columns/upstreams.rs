@@ -64,6 +64,11 @@ pub(in crate::tui) fn name(key: &UpstreamKey, sight: Sight) -> String {
     format!("{}{}", endpoint(key.dst, Some(key.dport)), sight.netns(key.netns))
 }
 
+/// How failures toward upstreams are to be read.
+pub(in crate::tui) fn of_failures(sight: Sight) -> Sight {
+    sight.partly(sight.unhooked.connects)
+}
+
 /// The name of a reason, where it is known.
 pub(in crate::tui) fn reason_name(reason: Option<Reason>) -> &'static str {
     reason.map_or("unknown", Reason::name)
@@ -91,7 +96,7 @@ pub(in crate::tui) fn micros(us: u64) -> String {
 }
 
 fn used(upstream: &Upstream) -> f64 {
-    upstream.ports.map_or(-1.0, |ports| share(ports.used, ports.usable))
+    upstream.ports.map_or(-1.0, |ports| ports.ratio())
 }
 
 fn held(upstream: &Upstream) -> u64 {
@@ -164,7 +169,7 @@ const COLUMNS: &[Column<Upstream>] = &[
         10,
         7,
         "failures since the start",
-        |row, sight| failing(sight.count(row.failed()), row.failed() > 0),
+        |row, sight| failing(of_failures(sight).count(row.failed()), row.failed() > 0),
         |a, b| most(a.failed(), b.failed()),
     ),
     number(
@@ -172,7 +177,7 @@ const COLUMNS: &[Column<Upstream>] = &[
         8,
         1,
         "failures a second",
-        |row, sight| failing(sight.rate(row.fails_per_s), row.fails_per_s > 0.0),
+        |row, sight| failing(of_failures(sight).rate(row.fails_per_s), row.fails_per_s > 0.0),
         |a, b| most(a.fails_per_s, b.fails_per_s),
     ),
     Column {
@@ -204,7 +209,7 @@ const COLUMNS: &[Column<Upstream>] = &[
         |row, _| match row.ports {
             None => unknown().into(),
             Some(ports) => {
-                let ratio = share(ports.used, ports.usable);
+                let ratio = ports.ratio();
                 let mark = if ports.inferred { "~" } else { "" };
                 Cell::new(format!("{mark}{}", percent(ratio)), fullness(ratio))
             }

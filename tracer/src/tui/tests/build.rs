@@ -209,7 +209,7 @@ fn process(pid: u32, name: &[u8], files: u64, accepted: u64, made: u64) -> Proce
         comm: comm(name),
         files: Some((files, 65_536)),
         connections: Some((accepted, made)),
-        accepted_per_s: 212.0,
+        served_per_s: 212.0,
         opened_per_s: 240.5,
         failed: 0,
         fails_per_s: 0.0,
@@ -251,8 +251,8 @@ fn ground() -> Ground {
             inferred,
         ]),
         unhooked: Arc::new(vec![(
-            "open files",
-            "fexit/__alloc_fd: no such function in this kernel's BTF".to_owned(),
+            crate::kernel::ladder::Hooked::Accept.unseen(),
+            "fexit/inet_csk_accept: no such function in this kernel's BTF".to_owned(),
         )]),
         events_per_s: 3_412.0,
         events: 2_104_551,
@@ -271,7 +271,7 @@ fn ground() -> Ground {
 pub(crate) fn calm() -> Shot {
     Shot {
         at_ns: AT_NS,
-        rates_s: 10.0,
+        rates_s: 1.0,
         listed_ns: Some(AT_NS - 600_000_000),
         incidents: Vec::new(),
         gauges: gauges(11_920, 0, 0.0),

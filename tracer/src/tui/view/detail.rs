@@ -13,8 +13,10 @@ use crate::{
     sink::check_text,
     tui::{
         columns::{
-            Events, Sight, events, rate, share,
-            upstreams::{closes, micros, name, ports, reason_name, tone},
+            Events, Sight, events,
+            processes::{of_failures, served},
+            rate, share,
+            upstreams::{self, closes, micros, name, ports, reason_name, tone},
         },
         model::{Detail, Model},
         text::{Align, percent},
@@ -113,7 +115,7 @@ fn ceiling(gauge: &Gauge, remedy: Remedy, sight: Sight, doc: &mut Doc) {
     if !gauge.trend.is_empty() {
         // A second in each column, or two; from the left it may begin with nothing.
         let columns = if doc.width() < 75 { 30 } else { 60 };
-        let trend = sight.look.sparkline(&gauge.trend, sight.second, columns);
+        let trend = sight.look.sparkline(&gauge.trend, sight.at_s, sight.step_s, columns);
         doc.row("last minute", trend.trim_start());
     }
     if gauge.fails_per_s > 0.0 {
@@ -146,7 +148,7 @@ fn upstream(model: &Model, upstream: &Upstream, doc: &mut Doc) {
         ),
     }
     if let Some(found) = upstream.ports {
-        let ratio = percent(share(found.used, found.usable));
+        let ratio = percent(found.ratio());
         doc.row(
             "ports",
             &format!("{} ({ratio}) from the source address with the least room", ports(found)),
@@ -183,6 +185,7 @@ fn upstream(model: &Model, upstream: &Upstream, doc: &mut Doc) {
         );
         doc.row("connect()", &latency);
         let failed = upstream.failed();
+        let sight = upstreams::of_failures(sight);
         let text = format!(
             "{} so far, {} a second",
             sight.count(failed),
@@ -200,10 +203,11 @@ fn upstream(model: &Model, upstream: &Upstream, doc: &mut Doc) {
 }
 
 fn parts(upstream: &Upstream, sight: Sight, doc: &mut Doc) {
+    let of_failures = upstreams::of_failures(sight);
     if !upstream.failures.is_empty() && sight.events != Events::Missing {
         doc.title("failures by reason");
         let row = |(reason, count): &(Option<Reason>, u64)| {
-            vec![sight.count(*count), reason_name(*reason).to_owned()]
+            vec![of_failures.count(*count), reason_name(*reason).to_owned()]
         };
         let rows: Vec<_> = upstream.failures.iter().map(row).collect();
         doc.cells(&[Align::Right, Align::Left], &rows);
@@ -211,8 +215,7 @@ fn parts(upstream: &Upstream, sight: Sight, doc: &mut Doc) {
     if !upstream.sources.is_empty() {
         doc.title("local ports by source address");
         let row = |source: &crate::live::shot::Source| {
-            let used = share(source.ports.used, source.ports.usable);
-            vec![source.src.to_string(), ports(source.ports), percent(used)]
+            vec![source.src.to_string(), ports(source.ports), percent(source.ports.ratio())]
         };
         let rows: Vec<_> = upstream.sources.iter().map(row).collect();
         doc.cells(&[Align::Left, Align::Right, Align::Right], &rows);
@@ -254,8 +257,9 @@ fn process(model: &Model, process: &Process, doc: &mut Doc) {
     if sight.events == Events::Missing {
         doc.row("failed", "not known: there are no events");
     } else {
-        let (accepted, made) = (sight.rate(process.served_per_s), sight.rate(process.opened_per_s));
-        doc.row("a second", &format!("{accepted} accepted, {made} made"));
+        let (ended, made) = (served(process, sight), sight.rate(process.opened_per_s));
+        doc.row("a second", &format!("{made} made, {ended} of the accepted ones end"));
+        let sight = of_failures(sight);
         let worst =
             process.worst.map_or_else(String::new, |reason| format!(", mostly {}", reason.name()));
         let text = format!(

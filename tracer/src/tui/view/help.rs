@@ -18,7 +18,10 @@ const KEYS: usize = 20;
 const MARKS: [(&str, &str); 7] = [
     ("CRITICAL", "fails now, or 95 % of the limit are used (--fail)"),
     ("WARNING", "80 % of the limit are used (--warn)"),
-    ("12+", "at least 12: events were lost, or calls were not looked at"),
+    (
+        "12+",
+        "at least 12: events were lost, calls not looked at, or a hook is missing (5 says which)",
+    ),
     ("~12", "inferred: concluded from other figures"),
     ("123?", "a process that was found in /proc afterwards; who opened the socket isn't known"),
     ("-", "not known, or no hook shows it"),

@@ -34,7 +34,7 @@ pub(in crate::tui) fn write(model: &Model, doc: &mut Doc) {
 
 fn lost(shot: &Shot, doc: &mut Doc) {
     let ground = &shot.ground;
-    if !is_lossy(shot) && ground.lost.owners == 0 {
+    if ground.blind.is_none() && !is_lossy(shot) && ground.lost.owners == 0 {
         doc.row("lost", "none");
     }
     for line in told(&ground.lost) {
@@ -93,9 +93,10 @@ fn hooks(ground: &Ground, doc: &mut Doc) {
         }
     }
     if !ground.unhooked.is_empty() {
-        doc.title("no hook on this kernel");
+        doc.title("no hook on this kernel: figures of these are missing, or have a +");
         for (event, why) in ground.unhooked.iter() {
-            doc.beside(event, 14, why, Tone::Warning);
+            doc.beside("", 1, event, Tone::Warning);
+            doc.beside("", 3, why, Tone::Quiet);
         }
     }
 }

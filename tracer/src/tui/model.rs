@@ -9,7 +9,7 @@ use super::{
 use crate::{
     ceilings::Subject,
     live::{
-        shot::{About, Process, Shot, Upstream, UpstreamKey},
+        shot::{About, Incident, Process, Shot, Upstream, UpstreamKey},
         tail::Tail,
     },
     sink::clock::Clock,
@@ -61,10 +61,31 @@ pub(super) enum Mode {
     Help(Option<Detail>),
 }
 
+/// An incident: what it is about, and how many worse ones are about the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Which {
+    pub(super) about: About,
+    pub(super) worse: usize,
+}
+
+impl Which {
+    /// That one of a shot's incidents.
+    pub(super) fn of(incidents: &[Incident], at: usize) -> Option<Self> {
+        let about = &incidents.get(at)?.about;
+        let worse = incidents[..at].iter().filter(|incident| incident.about == *about).count();
+        Some(Self { about: about.clone(), worse })
+    }
+
+    /// The incident, where there is one.
+    pub(super) fn find<'a>(&self, incidents: &'a [Incident]) -> Option<&'a Incident> {
+        incidents.iter().filter(|incident| incident.about == self.about).nth(self.worse)
+    }
+}
+
 /// What all is shown about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
-    Incident(About),
+    Incident(Which),
     Ceiling(Subject),
     Upstream(UpstreamKey),
     Process(u32),
@@ -82,7 +103,7 @@ pub(super) enum Time {
 /// A row of the overview.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
-    Incident(About),
+    Incident(Which),
     Ceiling(Subject),
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     columns::Sight,
-    model::{Model, Spot},
+    model::{Model, Spot, Which},
 };
 use crate::{
     ceilings::{Kind, thresholds::Status},
@@ -55,7 +55,8 @@ fn has_all(text: &str, words: &[String]) -> bool {
 pub(super) fn spots(model: &Model) -> Vec<Spot> {
     let Some(shot) = model.shot() else { return Vec::new() };
     let ceilings = Ceilings::of(shot, &model.ceiling_filter, model.sight());
-    let incidents = shot.incidents.iter().map(|incident| Spot::Incident(incident.about.clone()));
+    let incidents = (0..shot.incidents.len()).filter_map(|at| Which::of(&shot.incidents, at));
+    let incidents = incidents.map(Spot::Incident);
     let gauges = ceilings.all().map(|gauge| Spot::Ceiling(gauge.judged.ceiling.subject.clone()));
     incidents.chain(gauges).collect()
 }

@@ -140,7 +140,7 @@ fn open(model: &mut Model) {
             let spots = spots::spots(model);
             let at = spots::at(model, &spots);
             spots.into_iter().nth(at).map(|spot| match spot {
-                Spot::Incident(about) => Detail::Incident(about),
+                Spot::Incident(which) => Detail::Incident(which),
                 Spot::Ceiling(subject) => Detail::Ceiling(subject),
             })
         }

@@ -2,6 +2,7 @@
 
 use super::{Cell, Column, as_given, failing};
 use crate::{
+    ceilings::Ceiling,
     human::{thousands, time_left},
     live::shot::Gauge,
     sink::check_text,
@@ -14,6 +15,11 @@ use crate::{
 /// Columns of the gauge itself, and of the trend: the latter divide a minute.
 const BAR: usize = 10;
 const TREND: usize = 12;
+
+/// What stands before a figure that was inferred.
+pub(in crate::tui) fn mark(ceiling: &Ceiling) -> &'static str {
+    if ceiling.inferred { "~" } else { "" }
+}
 
 fn when_full(gauge: &Gauge) -> Cell {
     let ceiling = &gauge.judged.ceiling;
@@ -65,13 +71,15 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
     },
     Column {
         title: "USED",
-        width: 6,
+        width: 7,
         grow: 0,
         align: Align::Right,
         rank: 2,
         about: "the same in percent",
         cell: |gauge, _| {
-            Cell::new(percent(gauge.judged.ceiling.ratio()), theme::of(gauge.judged.status))
+            let ceiling = &gauge.judged.ceiling;
+            let text = format!("{}{}", mark(ceiling), percent(ceiling.ratio()));
+            Cell::new(text, theme::of(gauge.judged.status))
         },
         compare: as_given,
     },
@@ -116,7 +124,8 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
         about: "in numbers",
         cell: |gauge, _| {
             let ceiling = &gauge.judged.ceiling;
-            format!("{}/{}", thousands(ceiling.used), thousands(ceiling.limit)).into()
+            let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
+            format!("{}{used}/{limit}", mark(ceiling)).into()
         },
         compare: as_given,
     },

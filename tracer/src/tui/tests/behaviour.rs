@@ -127,6 +127,32 @@ fn the_selection_stays_on_its_row() {
 }
 
 #[test]
+fn every_incident_can_be_reached() {
+    let mut shot = build::several();
+    // Two that are about the same.
+    let mut same = shot.incidents[1].clone();
+    same.sentence = "the same again".to_owned();
+    shot.incidents.insert(2, same);
+    let all = shot.incidents.len() + shot.gauges.len();
+    let mut model = showing(FULL, [shot]);
+    let mut seen = Vec::new();
+    for _ in 0..all {
+        let text = screen(&model, 200, 50);
+        seen.push(text.lines().find(|line| line.starts_with('▸')).unwrap().to_owned());
+        press(&mut model, "j");
+    }
+    assert!(seen[2].contains("the same again"), "{seen:#?}");
+    assert!(seen[3].contains("files open"), "{seen:#?}");
+    press(&mut model, "g j j enter");
+    assert!(screen(&model, 80, 24).contains("the same again"));
+    // The last one is not passed, and each line was met once.
+    press(&mut model, "esc G");
+    let last =
+        screen(&model, 200, 50).lines().rfind(|line| line.starts_with('▸')).unwrap().to_owned();
+    assert_eq!(seen.iter().filter(|line| **line == last).count(), 3, "{seen:#?}");
+}
+
+#[test]
 fn every_column_sorts() {
     let mut model = showing(FULL, [build::incident()]);
     update(&mut model, Message::Resize(200, 50));

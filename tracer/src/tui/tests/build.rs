@@ -69,8 +69,8 @@ fn ports(used: u64, failed: u64) -> Ceiling {
             who: vec![(1234, comm(b"nginx"), failed - 1_000), (1235, comm(b"nginx"), 1_000)],
         });
     } else {
-        let basis = "388/s over the last 20 s".to_owned();
-        ceiling.forecast = Some(Forecast { seconds: 42.0, basis });
+        let basis = "15.1/s over the last 60 s".to_owned();
+        ceiling.forecast = Some(Forecast { seconds: 1_083.0, basis });
     }
     ceiling.who = vec![User::Process(1234, comm(b"nginx"), 212)];
     ceiling.traffic = Some(Traffic {
@@ -126,13 +126,15 @@ fn rising(from: f32, to: f32) -> impl Iterator<Item = f32> {
 
 fn gauges(used: u64, failed: u64, per_s: f64) -> Vec<Gauge> {
     let flat = |level: f32| std::iter::repeat_n(level, 60);
+    let mut conntrack = table(31_870);
+    conntrack.inferred = true;
     let mut entered = Ceiling::new(Subject::TimeWait { netns: OWN }, used, 262_144);
     entered.entered_per_s = Some(470.2);
     entered.evidence = "sock_diag; net.ipv4.tcp_max_tw_buckets = 262144".into();
     vec![
         gauge(ports(used, failed), rising(0.2, if failed > 0 { 1.0 } else { 0.4 }), per_s),
         gauge(files(29_112), flat(0.44), 0.0),
-        gauge(table(31_870), flat(0.12), 0.0),
+        gauge(conntrack, flat(0.12), 0.0),
         gauge(entered, rising(0.02, 0.1), 0.0),
         gauge(queue(3, 80), flat(0.01), 0.0),
         gauge(queue(0, 443), flat(0.0), 0.0),
@@ -236,18 +238,18 @@ fn processes(failing: bool) -> Vec<Process> {
 
 fn ground() -> Ground {
     let hook = |event, rung, cost| Hook { event, rung, cost, inferred: false, notes: Vec::new() };
-    let mut inferred = hook("TIME-WAIT", "concluded from state changes", "none");
+    let mut inferred = hook("timewait", "concluded from state changes", "none");
     inferred.inferred = true;
     inferred.notes = vec!["entries whose last segment was lost are missing".to_owned()];
     Ground {
         blind: None,
         hooks: Arc::new(vec![
             hook(
-                "state changes",
+                "state",
                 "tp_btf/inet_sock_set_state",
                 "low: runs on TCP state changes only, typed reads",
             ),
-            hook("connect()", "fexit/__sys_connect", "low: runs on connect(), typed reads"),
+            hook("connect_failed", "fexit/__sys_connect", "low: runs on connect(), typed reads"),
             inferred,
         ]),
         unhooked: Arc::new(vec![(
@@ -290,9 +292,8 @@ pub(crate) fn calm() -> Shot {
 pub(crate) fn incident() -> Shot {
     let gauges = gauges(28_232, 12_403, 412.3);
     let remedy = gauges[0].judged.ceiling.remedy.clone();
-    let sentence = "nginx[1234] and 1 more can't connect to 10.0.0.9:9001 (EADDRNOTAVAIL, 412/s): all 28,232 \
-                    local ports of 10.0.0.5 toward it are taken, 28,020 of them by TIME-WAIT; this side \
-                    closes first";
+    let sentence = "nginx[1234] and 1 more can't connect to 10.0.0.9:9001: no free local port (28,232 of 28,232 used; \
+                    28,020 TIME-WAIT); 412 failures/s";
     Shot {
         incidents: vec![Incident {
             status: Status::Critical,
@@ -313,11 +314,11 @@ pub(crate) fn incident() -> Shot {
 pub(crate) fn several() -> Shot {
     let mut shot = incident();
     shot.incidents.push(Incident {
-        status: Status::Critical,
+        status: Status::Warning,
         about: About::Upstream(key("10.0.0.12", 8080)),
-        sentence: "10.0.0.12:8080 refuses connections of nginx[1235] (ECONNREFUSED, 3.50/s): nothing listens \
-                   there, or a firewall rejects"
-            .to_owned(),
+        sentence:
+            "nginx[1235] can't connect to 10.0.0.12:8080: refused (ECONNREFUSED); 3.50 failures/s"
+                .to_owned(),
         remedy: vec!["see whether the service at 10.0.0.12:8080 runs".to_owned()],
         per_s: 3.5,
         doubt: None,
@@ -326,10 +327,10 @@ pub(crate) fn several() -> Shot {
     shot.incidents.push(Incident {
         status: Status::Warning,
         about: About::Ceiling(full.subject.clone()),
-        sentence: "nginx[1234] has 57,100 of 65,536 open files (87 %)".to_owned(),
+        sentence: "nginx[1234]: 57,100 of 65,536 files open (87.1 %)".to_owned(),
         remedy: full.remedy.clone(),
         per_s: 0.0,
-        doubt: Some("events were lost meanwhile: there may be more"),
+        doubt: Some("events were lost: there may be more failures"),
     });
     shot.gauges[1] = gauge(full, rising(0.5, 0.87), 0.0);
     shot.gauges.push(gauge(queue(505, 8443), rising(0.1, 0.98), 0.0));
@@ -362,7 +363,7 @@ pub(crate) fn blind() -> Shot {
 /// With lost events.
 pub(crate) fn lossy() -> Shot {
     let mut shot = incident();
-    shot.incidents[0].doubt = Some("events were lost meanwhile: there may be more");
+    shot.incidents[0].doubt = Some("events were lost: there may be more failures");
     shot.ground.lost = Loss { ts_ns: AT_NS, states: 3_000, failures: 204, ..Loss::default() };
     shot.ground.losing = true;
     shot

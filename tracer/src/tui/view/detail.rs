@@ -31,9 +31,8 @@ const MAX_RECENT: usize = 20;
 pub(in crate::tui) fn write(model: &Model, detail: &Detail, doc: &mut Doc) {
     let Some(shot) = model.shot() else { return };
     let found = match detail {
-        Detail::Incident(about) => {
-            let found = shot.incidents.iter().find(|incident| incident.about == *about);
-            found.map(|incident| self::incident(model, shot, incident, doc))
+        Detail::Incident(which) => {
+            which.find(&shot.incidents).map(|incident| self::incident(model, shot, incident, doc))
         }
         Detail::Ceiling(subject) => {
             gauge(shot, subject).map(|gauge| ceiling(gauge, Remedy::Here, model.sight(), doc))
@@ -56,12 +55,15 @@ pub(in crate::tui) fn write(model: &Model, detail: &Detail, doc: &mut Doc) {
 }
 
 fn titled(detail: &Detail, sight: Sight) -> String {
+    let ceiling = |subject: &Subject| format!("{} {subject}", subject.kind().name());
     match detail {
-        Detail::Incident(About::Ceiling(subject)) | Detail::Ceiling(subject) => {
-            format!("{} {subject}", subject.kind().name())
-        }
-        Detail::Incident(About::Upstream(key)) | Detail::Upstream(key) => name(key, sight),
-        Detail::Incident(About::Other) => "incident".to_owned(),
+        Detail::Incident(which) => match &which.about {
+            About::Ceiling(subject) => ceiling(subject),
+            About::Upstream(key) => name(key, sight),
+            About::Other => "incident".to_owned(),
+        },
+        Detail::Ceiling(subject) => ceiling(subject),
+        Detail::Upstream(key) => name(key, sight),
         Detail::Process(pid) => format!("process {pid}"),
     }
 }

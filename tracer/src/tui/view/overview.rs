@@ -272,7 +272,7 @@ impl Form {
             let ceiling = &gauge.judged.ceiling;
             let of = check_text::subject(ceiling, sight.own_netns);
             let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
-            let text = format!("  {used} of {limit}: {of}");
+            let text = format!("  {}{used} of {limit}: {of}", gauges::mark(ceiling));
             let text = sight.look.cut(&sight.look.clean(&text), room).into_owned();
             lines.push(Line::styled(text, sight.look.style(Tone::Quiet)));
         }

@@ -66,15 +66,19 @@ impl Look {
 
     /// A gauge of `columns`: the used part of a limit, 0 to 1 and above.
     pub(super) fn gauge(self, ratio: f64, columns: usize) -> String {
+        const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
         let (full, empty) = (self.either("█", "#"), self.either("░", "."));
-        // Full is full only where nothing is left.
-        let used = scaled(ratio, columns).min(if ratio < 1.0 {
-            columns.saturating_sub(1)
+        let each = if self.utf8 { PARTS.len() } else { 1 };
+        let all = columns * each;
+        // Full is full only where nothing is left, and empty is empty.
+        let used = if ratio >= 1.0 {
+            all
         } else {
-            columns
-        });
-        let used = if ratio > 0.0 { used.max(1).min(columns) } else { used };
-        format!("{}{}", full.repeat(used), empty.repeat(columns - used))
+            scaled(ratio, all).clamp(usize::from(self.utf8 && ratio > 0.0), all.saturating_sub(1))
+        };
+        let part = PARTS[used % each];
+        let rest = columns.saturating_sub(used / each + usize::from(!part.is_empty()));
+        format!("{}{part}{}", full.repeat(used / each), empty.repeat(rest))
     }
 
     /// The last minute of used parts of a limit, oldest first; the last one is of `at_s`, each other one
@@ -245,7 +249,11 @@ mod tests {
     #[test]
     fn gauges() {
         assert_eq!(ASCII.gauge(0.0, 4), "....");
-        assert_eq!(ASCII.gauge(0.001, 4), "#...");
+        assert_eq!(ASCII.gauge(0.3, 4), "#...");
+        assert_eq!(UTF8.gauge(0.001, 4), "▏░░░");
+        assert_eq!(UTF8.gauge(0.375, 4), "█▌░░");
+        assert_eq!(UTF8.gauge(0.9999, 4), "███▉");
+        assert_eq!([UTF8.gauge(1.0, 2), UTF8.gauge(0.0, 2)], ["██", "░░"]);
         assert_eq!(ASCII.gauge(0.999, 4), "###.");
         assert_eq!(ASCII.gauge(1.0, 4), "####");
         assert_eq!(ASCII.gauge(7.0, 4), "####");

@@ -238,7 +238,7 @@ fn processes(failing: bool) -> Vec<Process> {
 
 fn ground() -> Ground {
     let hook = |event, rung, cost| Hook { event, rung, cost, inferred: false, notes: Vec::new() };
-    let mut inferred = hook("timewait", "concluded from state changes", "none");
+    let mut inferred = hook("timewait", "inferred from state changes", "none");
     inferred.inferred = true;
     inferred.notes = vec!["entries whose last segment was lost are missing".to_owned()];
     Ground {

@@ -2,10 +2,15 @@
 
 use super::doc::Doc;
 use crate::{
-    human::{rate, thousands},
+    human::thousands,
     live::shot::{Ground, Shot},
     sink::text::{span, told},
-    tui::{columns::is_lossy, model::Model, text::bytes, theme::Tone},
+    tui::{
+        columns::{self, is_lossy},
+        model::Model,
+        text::bytes,
+        theme::Tone,
+    },
 };
 
 /// Writes it.
@@ -18,7 +23,7 @@ pub(in crate::tui) fn write(model: &Model, doc: &mut Doc) {
     if let Some(why) = &ground.blind {
         doc.toned("no events", why, Tone::Warning);
     } else {
-        let (per_s, all) = (rate(ground.events_per_s), thousands(ground.events));
+        let (per_s, all) = (columns::rate(ground.events_per_s), thousands(ground.events));
         doc.row("events", &format!("{per_s} a second, {all} since the start"));
     }
     lost(shot, doc);
@@ -85,8 +90,8 @@ fn hooks(ground: &Ground, doc: &mut Doc) {
         doc.title("hooks in use");
     }
     for hook in ground.hooks.iter() {
-        let inferred = if hook.inferred { " ~ inferred from other events" } else { "" };
-        doc.beside(hook.event, 14, &format!("{}{inferred}", hook.rung), Tone::Plain);
+        let mark = if hook.inferred { "~ " } else { "" };
+        doc.beside(hook.event, 14, &format!("{mark}{}", hook.rung), Tone::Plain);
         doc.beside("", 14, &format!("cost: {}", hook.cost), Tone::Quiet);
         for note in &hook.notes {
             doc.beside("", 14, note, Tone::Quiet);

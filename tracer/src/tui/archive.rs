@@ -1,6 +1,6 @@
 //! The last ten minutes: a shot a second, each reduced to what is worst in it.
 
-use std::{cmp::Ordering, collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc};
 
 use super::rows::Row;
 use crate::live::shot::{Gauge, Shot, Upstream};
@@ -98,15 +98,11 @@ fn reduce(shot: &Shot, before: Option<&Shot>) -> Shot {
 fn worst<R: Row + Clone>(rows: &[R], most: usize) -> (Vec<R>, u64) {
     let mut order: Vec<&R> = rows.iter().collect();
     if order.len() > most {
-        order.select_nth_unstable_by(most, |a, b| by_weight(*a, *b));
+        order.select_nth_unstable_by(most, |a, b| a.before(b));
         order.truncate(most);
     }
-    order.sort_unstable_by(|a, b| by_weight(*a, *b));
+    order.sort_unstable_by(|a, b| a.before(b));
     (order.into_iter().cloned().collect(), rows.len().saturating_sub(most) as u64)
-}
-
-fn by_weight<R: Row>(a: &R, b: &R) -> Ordering {
-    a.worse(b).then_with(|| a.key().cmp(&b.key()))
 }
 
 fn thin(upstream: &mut Upstream, index: usize) {

@@ -18,6 +18,10 @@ pub(super) trait Row: Sized + 'static {
     fn first_sort() -> usize;
     /// Worse goes before.
     fn worse(&self, other: &Self) -> Ordering;
+    /// The same, and never equal.
+    fn before(&self, other: &Self) -> Ordering {
+        self.worse(other).then_with(|| self.key().cmp(&other.key()))
+    }
     /// Whether something of it failed.
     fn fails(&self) -> bool;
     /// What a filter looks at.
@@ -44,7 +48,12 @@ pub(super) struct Rows<R: Row> {
     at: usize,
     /// Indices of the rows, as they are shown.
     shown: Vec<usize>,
+    /// Indices of the worst of all that fail, worst first.
+    failing: Vec<usize>,
 }
+
+/// Rows that fail of which the order is known.
+const MOST_FAILING: usize = 8;
 
 impl<R: Row> Default for Rows<R> {
     fn default() -> Self {
@@ -55,6 +64,7 @@ impl<R: Row> Default for Rows<R> {
             cursor: None,
             at: 0,
             shown: Vec::new(),
+            failing: Vec::new(),
         }
     }
 }
@@ -78,6 +88,11 @@ impl<R: Row> Rows<R> {
     /// Indices of the rows that are shown, in order.
     pub(super) fn shown(&self) -> &[usize] {
         &self.shown
+    }
+
+    /// Indices of the worst of all rows that fail, worst first; some only.
+    pub(super) fn failing(&self) -> &[usize] {
+        &self.failing
     }
 
     /// Place of the selected row among those shown.
@@ -129,8 +144,16 @@ impl<R: Row> Rows<R> {
                 Order::Usual => compare(a, b),
                 Order::Reversed => compare(b, a),
             };
-            by_column.then_with(|| a.worse(b)).then_with(|| a.key().cmp(&b.key()))
+            by_column.then_with(|| a.before(b))
         });
+        self.failing.clear();
+        self.failing.extend((0..rows.len()).filter(|&index| rows[index].fails()));
+        let worst_first = |&a: &usize, &b: &usize| rows[a].before(&rows[b]);
+        if self.failing.len() > MOST_FAILING {
+            self.failing.select_nth_unstable_by(MOST_FAILING, worst_first);
+            self.failing.truncate(MOST_FAILING);
+        }
+        self.failing.sort_unstable_by(worst_first);
         let place = match self.cursor {
             None => Some(0),
             Some(key) => self.shown.iter().position(|&index| rows[index].key() == key),

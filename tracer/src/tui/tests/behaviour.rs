@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{ASCII, FULL, build, model, press, screen, showing, written};
+use super::{ASCII, FULL, build, model, press, screen, showing, tail, written};
 use crate::{
     live::{shot::Shot, tail::Seen},
     tui::{
@@ -239,11 +239,11 @@ fn time_goes_back_and_forth() {
 fn events_of_a_moment_end_with_it() {
     let mut model = history(5);
     // A round each 10 ms, the last one at the first shot.
-    model.tail = build::tail(40, b"nginx");
+    model.tail = tail::tail(40, b"nginx");
     press(&mut model, "4");
     let live = screen(&model, 80, 24);
     press(&mut model, "space");
-    build::tail(1, b"later").all().iter().for_each(|seen| {
+    tail::tail(1, b"later").all().iter().for_each(|seen| {
         let mut event = seen.event;
         if let crate::event::Event::State(change) = &mut event {
             change.subject.ts_ns = build::AT_NS + 4_500_000_000;
@@ -263,7 +263,7 @@ fn events_of_a_moment_end_with_it() {
 #[test]
 fn searching_goes_both_ways() {
     let mut model = showing(FULL, [build::incident()]);
-    model.tail = build::tail(40, b"nginx");
+    model.tail = tail::tail(40, b"nginx");
     press(&mut model, "4 / Refused enter");
     let newest = model.feed.cursor.unwrap();
     press(&mut model, "N N");
@@ -284,7 +284,7 @@ fn searching_goes_both_ways() {
 #[test]
 fn missing_events_are_counted() {
     let model = model(FULL);
-    let seen = |number| Seen { number, ..build::tail(1, b"nginx").all()[0] };
+    let seen = |number| Seen { number, ..tail::tail(1, b"nginx").all()[0] };
     let places = columns::layout(events::COLUMNS, None, 79);
     let mut clock = model.clock.clone();
     let mut text = |number, before| -> Vec<String> {

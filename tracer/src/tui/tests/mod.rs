@@ -5,6 +5,7 @@ mod build;
 mod screens;
 mod sizes;
 mod styles;
+mod tail;
 
 use jiff::tz::TimeZone;
 use ratatui::{

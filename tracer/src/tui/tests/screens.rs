@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{ASCII, FULL, build, model, press, screen, showing, written};
+use super::{ASCII, FULL, build, model, press, screen, showing, tail, written};
 use crate::{
     live::shot::Shot,
     tui::{
@@ -37,7 +37,7 @@ fn shown(name: &str, model: &mut Model, keys: &str) {
 
 fn with_events(look: Look, shot: Shot) -> Model {
     let mut model = showing(look, [shot]);
-    model.tail = build::tail(40, b"nginx");
+    model.tail = tail::tail(40, b"nginx");
     model
 }
 
@@ -98,7 +98,7 @@ fn events() {
     shown("events_scrolled", &mut with_events(FULL, build::incident()), "4 g");
     shown("events_ascii", &mut with_events(ASCII, build::incident()), "4");
     let mut long = showing(FULL, [build::incident()]);
-    long.tail = build::tail(3_600, b"nginx");
+    long.tail = tail::tail(3_600, b"nginx");
     shown("events_not_kept", &mut long, "4 g");
 }
 
@@ -121,7 +121,7 @@ fn time_travel() {
         build::later(if second < 100 { build::calm() } else { build::incident() }, second)
     });
     let mut model = showing(FULL, shots);
-    model.tail = build::tail(40, b"nginx");
+    model.tail = tail::tail(40, b"nginx");
     shown("paused", &mut model, "space");
     shown("paused_earlier", &mut model, "space left left [");
     shown("paused_earlier_upstreams", &mut model, "[ 2");

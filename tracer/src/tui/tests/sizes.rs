@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{ASCII, FULL, build, draw, press, screen, showing};
+use super::{ASCII, FULL, build, draw, press, screen, showing, tail};
 use crate::tui::{message::Message, update::update};
 
 #[test]
@@ -12,7 +12,7 @@ fn any_size_can_be_drawn() {
     blind.ground.blind = build::blind().ground.blind;
     for look in [FULL, ASCII] {
         let mut model = showing(look, shots.iter().cloned().chain([blind.clone()]));
-        model.tail = build::tail(30, b"nginx");
+        model.tail = tail::tail(30, b"nginx");
         for keys in [
             "1",
             "j j j j",

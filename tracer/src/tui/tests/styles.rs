@@ -5,7 +5,7 @@ use ratatui::{
     style::{Color, Modifier},
 };
 
-use super::{ASCII, FULL, PLAIN, build, draw, press, showing, written};
+use super::{ASCII, FULL, PLAIN, build, draw, press, showing, tail, written};
 use crate::{
     live::shot::Shot,
     tui::{model::Model, theme::Look},
@@ -32,7 +32,7 @@ const TOUR: [&str; 14] = [
 /// Every screen of a tour.
 fn tour(look: Look, shot: Shot, name: &[u8], mut each: impl FnMut(&Model, &Buffer)) {
     let mut model = showing(look, [shot]);
-    model.tail = build::tail(30, name);
+    model.tail = tail::tail(30, name);
     for keys in TOUR {
         press(&mut model, keys);
         for (columns, rows) in [(60, 20), (80, 24), (200, 50)] {
@@ -78,7 +78,7 @@ fn the_selected_row_is_reversed() {
 #[test]
 fn what_was_searched_for_is_underlined() {
     let mut model = showing(PLAIN, [build::incident()]);
-    model.tail = build::tail(12, b"nginx");
+    model.tail = tail::tail(12, b"nginx");
     press(&mut model, "4 / refused enter");
     let buffer = draw(&model, 80, 24);
     assert!(find(&buffer, "connect: refused").modifier.contains(Modifier::UNDERLINED));

@@ -14,7 +14,7 @@ use crate::{
         columns::{Column, Sight, gauges, layout},
         keys::{self, Action},
         model::Model,
-        rows::Row,
+        rows::{Row, Rows},
         spots::{self, Ceilings},
         text::Align,
         theme::{self, Tone},
@@ -23,8 +23,6 @@ use crate::{
 
 /// Lines of the table of ceilings: titles, and a line for each kind.
 const TABLE: usize = 6;
-/// Upstreams, and processes, that are listed.
-const MOST_FAILING: usize = 8;
 
 /// Draws it.
 pub(super) fn draw(model: &Model, shot: &Shot, area: Rect, buffer: &mut Buffer) {
@@ -43,8 +41,8 @@ pub(super) fn draw(model: &Model, shot: &Shot, area: Rect, buffer: &mut Buffer) 
     let at = at.checked_sub(shot.incidents.len());
     next = table(model, shot, &ceilings, at, next, buffer);
     if shot.ground.blind.is_none() {
-        next = failing(model, &shot.upstreams, next, buffer);
-        failing(model, &shot.processes, next, buffer);
+        next = failing(model, &model.upstreams, &shot.upstreams, next, buffer);
+        failing(model, &model.processes, &shot.processes, next, buffer);
     }
 }
 
@@ -281,15 +279,19 @@ impl Form {
 }
 
 /// The rows that fail most, where there is room.
-fn failing<R: Row>(model: &Model, rows: &[R], area: Rect, buffer: &mut Buffer) -> Rect {
-    let mut failing: Vec<&R> = rows.iter().filter(|row| row.fails()).collect();
-    let most = usize::from(area.height).saturating_sub(3).min(MOST_FAILING);
-    if failing.is_empty() || most == 0 {
+fn failing<R: Row>(
+    model: &Model,
+    table: &Rows<R>,
+    rows: &[R],
+    area: Rect,
+    buffer: &mut Buffer,
+) -> Rect {
+    let most = usize::from(area.height).saturating_sub(3);
+    if table.failing().is_empty() || most == 0 {
         return area;
     }
     let columns = R::columns();
     let places = layout(columns, None, usize::from(area.width).saturating_sub(1));
-    failing.sort_unstable_by(|a, b| a.worse(b).then_with(|| a.key().cmp(&b.key())));
     let mut next = below(area);
     let title = Line::styled(
         format!("{} with failures, most first", R::NAME),
@@ -298,7 +300,7 @@ fn failing<R: Row>(model: &Model, rows: &[R], area: Rect, buffer: &mut Buffer) -
     put(buffer, next, &title, false, model.look);
     next = below(next);
     put(buffer, next, &titles(columns, &places, None, model.look), false, model.look);
-    for found in failing.into_iter().take(most) {
+    for found in table.failing().iter().take(most).filter_map(|&index| rows.get(index)) {
         next = below(next);
         put(buffer, next, &row(columns, &places, found, model.sight()), false, model.look);
     }

@@ -140,7 +140,7 @@ fn events(model: &Model, text: &mut String) {
     let places: Vec<(usize, usize)> = columns
         .iter()
         .enumerate()
-        .map(|(index, column)| (index, column.width + column.grow.min(26)))
+        .map(|(index, column)| (index, column.width + column.grow))
         .collect();
     add(text, &view::table::titles(columns, &places, None, model.look));
     let mut before = None;

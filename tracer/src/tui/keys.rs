@@ -70,7 +70,7 @@ pub(super) struct Binding {
     pub(super) action: Action,
     pub(super) places: &'static [Place],
     /// A word for the footer; empty: only in the help.
-    hint: &'static str,
+    pub(super) hint: &'static str,
     pub(super) help: &'static str,
 }
 
@@ -218,13 +218,13 @@ pub(super) fn first(action: Action, look: Look) -> String {
         .map_or_else(String::new, |key| name(*key, look))
 }
 
-/// The most important keys of a place: names and words.
-pub(super) fn hints(place: Place, look: Look) -> impl Iterator<Item = (String, &'static str)> {
-    // They are said on tabs and lists where there is nothing to go back from.
+/// The most important keys of a place, by name, and what they do.
+pub(super) fn hints(place: Place, look: Look) -> impl Iterator<Item = (String, Binding)> {
+    // In a list there is nothing to go back from, most of the time.
     let needless =
         move |binding: &Binding| binding.action == Action::Close && LISTS.contains(&place);
     BINDINGS
         .iter()
         .filter(move |b| b.places.contains(&place) && !b.hint.is_empty() && !needless(b))
-        .filter_map(move |b| b.keys.first().map(|key| (name(*key, look), b.hint)))
+        .filter_map(move |b| b.keys.first().map(|key| (name(*key, look), *b)))
 }

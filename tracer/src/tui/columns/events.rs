@@ -55,7 +55,7 @@ pub(in crate::tui) const COLUMNS: &[Column<Line>] = &[
     }),
     column(
         "FAILURE",
-        (20, 60),
+        (20, 24),
         Align::Left,
         1,
         "why it failed, and the error that the application saw",

@@ -16,6 +16,9 @@ use crate::{
 const BAR: usize = 10;
 const TREND: usize = 12;
 
+/// What is full within so many seconds stands out.
+const SOON_S: f64 = 600.0;
+
 /// What stands before a figure that was inferred.
 pub(in crate::tui) fn mark(ceiling: &Ceiling) -> &'static str {
     if ceiling.inferred { "~" } else { "" }
@@ -27,7 +30,10 @@ fn when_full(gauge: &Gauge) -> Cell {
         return Cell::new("full", Tone::Bad);
     }
     match &ceiling.forecast {
-        Some(forecast) => Cell::new(time_left(forecast.seconds), Tone::Warning),
+        Some(forecast) => {
+            let tone = if forecast.seconds < SOON_S { Tone::Warning } else { Tone::Plain };
+            Cell::new(time_left(forecast.seconds), tone)
+        }
         None => Cell::new("-", Tone::Plain),
     }
 }

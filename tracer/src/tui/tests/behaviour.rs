@@ -4,13 +4,12 @@ use std::collections::HashSet;
 
 use super::{ASCII, FULL, build, model, press, screen, showing, tail, written};
 use crate::{
-    live::{shot::Shot, tail::Seen},
+    live::tail::Seen,
     tui::{
-        archive::MAX_SHOTS,
         columns::{self, events},
         keys::{BINDINGS, Place, find, hints, name},
         message::{Effect, Message, Recording},
-        model::{Mode, Model, Pane, Time},
+        model::{Mode, Model, Pane},
         rows::Row,
         theme::Look,
         update::update,
@@ -66,7 +65,7 @@ fn every_key_does_what_the_help_says() {
 #[test]
 fn the_footer_says_how_to_get_help_and_out() {
     for place in PLACES.into_iter().filter(|place| *place != Place::Typing) {
-        let first: Vec<_> = hints(place, ASCII).take(2).map(|(_, hint)| hint).collect();
+        let first: Vec<_> = hints(place, ASCII).take(2).map(|(_, binding)| binding.hint).collect();
         assert_eq!(first, ["help", "quit"]);
     }
 }
@@ -197,69 +196,6 @@ fn filters_count_and_go() {
     assert_eq!(model.words(), "");
 }
 
-fn history(seconds: u64) -> Model {
-    showing(FULL, (0..seconds).map(|second| build::later(build::calm(), second)))
-}
-
-fn back_s(model: &Model) -> u64 {
-    let newest = model.archive.newest().unwrap().at_ns;
-    (newest - model.shot().unwrap().at_ns) / 1_000_000_000
-}
-
-#[test]
-fn time_goes_back_and_forth() {
-    let mut model = history(700);
-    press(&mut model, "space");
-    assert_eq!(back_s(&model), 0);
-    press(&mut model, "left h h");
-    assert_eq!(back_s(&model), 3);
-    press(&mut model, "[ [ ] l");
-    assert_eq!(back_s(&model), 62);
-    // The moment stays while new ones come.
-    update(&mut model, Message::Shot(Box::new(build::later(build::calm(), 700))));
-    assert_eq!(back_s(&model), 63);
-    for _ in 0..20 {
-        press(&mut model, "[");
-    }
-    assert_eq!(back_s(&model), MAX_SHOTS as u64);
-    assert!(screen(&model, 80, 24).contains("nothing older is kept"));
-    for _ in 0..20 {
-        press(&mut model, "]");
-    }
-    assert_eq!(back_s(&model), 0);
-    press(&mut model, "space");
-    assert!(matches!(model.time, Time::Live));
-    // One key leads back from live.
-    press(&mut model, "[");
-    assert_eq!(back_s(&model), 60);
-    assert!(screen(&model, 80, 24).contains(" PAUSED "));
-}
-
-#[test]
-fn events_of_a_moment_end_with_it() {
-    let mut model = history(5);
-    // A round each 10 ms, the last one at the first shot.
-    model.tail = tail::tail(40, b"nginx");
-    press(&mut model, "4");
-    let live = screen(&model, 80, 24);
-    press(&mut model, "space");
-    tail::tail(1, b"later").all().iter().for_each(|seen| {
-        let mut event = seen.event;
-        if let crate::event::Event::State(change) = &mut event {
-            change.subject.ts_ns = build::AT_NS + 4_500_000_000;
-        }
-        model.tail.push(&event, seen.failure);
-    });
-    let rows =
-        |screen: &str| screen.lines().skip(4).take(15).map(str::to_owned).collect::<Vec<_>>();
-    let paused = screen(&model, 80, 24);
-    assert_eq!(rows(&paused), rows(&live));
-    press(&mut model, "[");
-    assert!(!screen(&model, 80, 24).contains("later"));
-    press(&mut model, "space");
-    assert!(screen(&model, 80, 24).contains("later"));
-}
-
 #[test]
 fn searching_goes_both_ways() {
     let mut model = showing(FULL, [build::incident()]);
@@ -297,6 +233,45 @@ fn missing_events_are_counted() {
 }
 
 #[test]
+fn loss_is_named_on_every_pane() {
+    let mut model = showing(FULL, [build::lossy()]);
+    for keys in ["1", "2", "3", "4", "5", "?", "1 enter", "esc space"] {
+        press(&mut model, keys);
+        assert!(screen(&model, 60, 20).lines().next().unwrap().contains("LOST 3,204, LOSING NOW"));
+    }
+}
+
+#[test]
+fn what_a_missing_hook_hides_is_marked() {
+    use crate::kernel::ladder::Hooked;
+    let mut shot = build::incident();
+    let missing = |hooked: Hooked| (hooked.unseen(), "no such function".to_owned());
+    shot.ground.unhooked = std::sync::Arc::new(vec![missing(Hooked::Bind)]);
+    let mut model = showing(FULL, [shot.clone()]);
+    press(&mut model, "2");
+    assert!(!screen(&model, 200, 20).contains("412+"));
+    press(&mut model, "3");
+    let text = screen(&model, 200, 20);
+    // Served connections are known.
+    assert!(text.contains("380+") && text.contains(" 212 "), "{text}");
+    shot.ground.unhooked = std::sync::Arc::new(vec![missing(Hooked::Connect)]);
+    update(&mut model, Message::Shot(Box::new(build::later(shot, 1))));
+    press(&mut model, "2");
+    let text = screen(&model, 200, 20);
+    assert!(text.contains("412+") && text.contains(" 470 "), "{text}");
+}
+
+#[test]
+fn rates_are_not_known_at_once() {
+    let mut shot = build::incident();
+    shot.rates_s = 0.0;
+    let mut model = showing(FULL, [shot]);
+    press(&mut model, "2");
+    let text = screen(&model, 200, 20);
+    assert!(text.contains("12,420") && !text.contains(" 412 "), "{text}");
+}
+
+#[test]
 fn a_written_table_has_all_rows() {
     let mut model = showing(FULL, [build::many(2_000)]);
     let text = written(press(&mut model, "2 y"));
@@ -304,67 +279,6 @@ fn a_written_table_has_all_rows() {
     let text = written(press(&mut model, "/ 10.0.1. enter y"));
     assert!(text.contains("filter \"10.0.1.\": 256 of 2,000 rows; sorted by FAIL/S"));
     assert_eq!(text.lines().count(), 256 + 4);
-}
-
-/// Bytes that a shot takes, but for what it shares with others.
-fn weight(shot: &Shot, before: &Shot) -> usize {
-    use std::{mem::size_of_val, sync::Arc};
-    let upstreams: usize = shot
-        .upstreams
-        .iter()
-        .map(|u| {
-            let parts = [
-                size_of_val(&u.failures[..]),
-                size_of_val(&u.sources[..]),
-                size_of_val(&u.processes[..]),
-            ];
-            // Each allocation has a header.
-            size_of_val(u)
-                + parts.iter().filter(|&&part| part > 0).map(|part| part + 16).sum::<usize>()
-        })
-        .sum();
-    let gauges: usize = shot
-        .gauges
-        .iter()
-        .map(|gauge| {
-            let shared = before.gauges.iter().any(|old| Arc::ptr_eq(&old.judged, &gauge.judged));
-            size_of_val(&gauge.trend[..]) + if shared { 0 } else { 2_000 }
-        })
-        .sum();
-    let texts = |incident: &crate::live::shot::Incident| {
-        incident.sentence.len() + incident.remedy.iter().map(|way| way.len() + 40).sum::<usize>()
-    };
-    upstreams
-        + gauges
-        + size_of_val(&shot.processes[..])
-        + shot.incidents.iter().map(texts).sum::<usize>()
-}
-
-#[test]
-fn ten_minutes_of_a_large_host_are_kept_in_some_40_mb() {
-    let crowded = |second| {
-        let mut shot = build::later(build::many(10_000), second);
-        let one = shot.processes[0].clone();
-        let pids = (0..5_000).map(|pid| crate::live::shot::Process { pid, ..one.clone() });
-        shot.processes = std::sync::Arc::new(pids.collect());
-        let gauge = shot.gauges[4].clone();
-        shot.gauges.extend(std::iter::repeat_n(gauge, 200));
-        let incident = shot.incidents[0].clone();
-        shot.incidents.extend(std::iter::repeat_n(incident, 50));
-        shot
-    };
-    let model = showing(FULL, (0..4).map(crowded));
-    let at =
-        |second: u64| model.archive.at_or_before(build::AT_NS + second * 1_000_000_000).unwrap();
-    let (before, shot) = (at(1), at(2));
-    assert_eq!(shot.at_ns, build::AT_NS + 2_000_000_000);
-    let weight = weight(shot, before);
-    assert!(weight * MAX_SHOTS < 45_000_000, "{weight}");
-    assert_eq!(shot.left_out.upstreams + shot.upstreams.len() as u64, 10_000);
-    assert_eq!(shot.left_out.processes + shot.processes.len() as u64, 5_000);
-    assert_eq!(at(3).upstreams.len(), 10_000);
-    // The worst are those that are left.
-    assert!(shot.upstreams.iter().all(|upstream| upstream.failed() == 12));
 }
 
 #[test]

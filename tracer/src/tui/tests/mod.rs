@@ -6,6 +6,7 @@ mod screens;
 mod sizes;
 mod styles;
 mod tail;
+mod time;
 
 use jiff::tz::TimeZone;
 use ratatui::{

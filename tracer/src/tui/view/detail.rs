@@ -35,7 +35,7 @@ pub(in crate::tui) fn write(model: &Model, detail: &Detail, doc: &mut Doc) {
             which.find(&shot.incidents).map(|incident| self::incident(model, shot, incident, doc))
         }
         Detail::Ceiling(subject) => {
-            gauge(shot, subject).map(|gauge| ceiling(gauge, Remedy::Here, model.sight(), doc))
+            gauge(shot, subject).map(|gauge| ceiling(model, gauge, Remedy::Here, doc))
         }
         Detail::Upstream(key) => {
             let found = shot.upstreams.iter().find(|upstream| upstream.key == *key);
@@ -80,7 +80,7 @@ fn incident(model: &Model, shot: &Shot, incident: &Incident, doc: &mut Doc) {
         About::Ceiling(subject) => {
             if let Some(found) = gauge(shot, subject) {
                 doc.gap();
-                ceiling(found, Remedy::Above, model.sight(), doc);
+                ceiling(model, found, Remedy::Above, doc);
             }
         }
         About::Upstream(key) => {
@@ -102,7 +102,8 @@ enum Remedy {
 }
 
 /// What `check` says of it.
-fn ceiling(gauge: &Gauge, remedy: Remedy, sight: Sight, doc: &mut Doc) {
+fn ceiling(model: &Model, gauge: &Gauge, remedy: Remedy, doc: &mut Doc) {
+    let sight = model.sight();
     let (ceiling, status) = (&gauge.judged.ceiling, gauge.judged.status);
     let left = thousands(ceiling.headroom());
     let title = format!("{}, {left} left", check_text::headline(ceiling, sight.own_netns));
@@ -130,6 +131,13 @@ fn ceiling(gauge: &Gauge, remedy: Remedy, sight: Sight, doc: &mut Doc) {
         }
         let tone = if name == "failed" { Tone::Bad } else { Tone::Plain };
         doc.toned(name, &text, tone);
+    }
+    match ceiling.subject {
+        Subject::Upstream { netns, dst, dport, .. } => {
+            recent(model, doc, toward(UpstreamKey { netns: Some(netns), dst, dport }));
+        }
+        Subject::Process { pid, .. } => recent(model, doc, by(pid)),
+        _ => {}
     }
 }
 
@@ -196,12 +204,7 @@ fn upstream(model: &Model, upstream: &Upstream, doc: &mut Doc) {
         doc.toned("failed", &text, tone(failed));
     }
     parts(upstream, sight, doc);
-    let UpstreamKey { netns, dst, dport } = upstream.key;
-    recent(model, doc, |seen| {
-        seen.event.subject().is_some_and(|subject| {
-            subject.dst == Some(dst) && subject.dport == Some(dport) && subject.netns == netns
-        })
-    });
+    recent(model, doc, toward(upstream.key));
 }
 
 fn parts(upstream: &Upstream, sight: Sight, doc: &mut Doc) {
@@ -271,11 +274,26 @@ fn process(model: &Model, process: &Process, doc: &mut Doc) {
         );
         doc.toned("failed", &text, tone(process.failed));
     }
-    let pid = process.pid;
-    recent(model, doc, |seen| {
+    recent(model, doc, by(process.pid));
+}
+
+/// Whether an event is of a connection to that upstream.
+fn toward(key: UpstreamKey) -> impl Fn(&Seen) -> bool {
+    move |seen| {
+        seen.event.subject().is_some_and(|subject| {
+            subject.dst == Some(key.dst)
+                && subject.dport == Some(key.dport)
+                && subject.netns == key.netns
+        })
+    }
+}
+
+/// Whether an event is of that process.
+fn by(pid: u32) -> impl Fn(&Seen) -> bool {
+    move |seen| {
         let owner = seen.event.subject().and_then(|subject| subject.owner);
         owner.is_some_and(|owner| owner.pid == pid)
-    });
+    }
 }
 
 /// The last failures that are wanted, newest first.

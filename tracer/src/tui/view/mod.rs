@@ -18,8 +18,8 @@ use ratatui::{
 };
 
 use super::{
-    keys,
-    model::{Mode, Model, Pane},
+    keys::{self, Action},
+    model::{Mode, Model, Pane, Time},
     theme::{Look, Tone},
 };
 use doc::Doc;
@@ -131,7 +131,12 @@ fn footer(model: &Model, area: Rect, buffer: &mut Buffer) {
         return;
     }
     let room = usize::from(area.width).saturating_sub(1);
-    for (key, hint) in keys::hints(model.place(), look) {
+    for (key, binding) in keys::hints(model.place(), look) {
+        let hint = match binding.action {
+            Action::Pause if matches!(model.time, Time::Paused { .. }) => "live",
+            Action::Record if model.recording.is_some() => "stop recording",
+            _ => binding.hint,
+        };
         let key = Span::styled(key, look.style(Tone::Strong));
         let hint = Span::raw(format!(" {hint}  "));
         if line.width() + key.width() + hint.width() > room + 2 {

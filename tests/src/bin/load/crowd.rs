@@ -1,9 +1,11 @@
-//! A busy host's sockets: many that are established, of several processes, and more in TIME-WAIT.
+//! A busy host's sockets: many that are established, of several processes, to many upstreams, and more in
+//! TIME-WAIT.
 
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixStream,
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -19,13 +21,35 @@ use serde_json::json;
 
 use crate::{churn::in_turn, say, tcp};
 
+/// How many.
+#[derive(clap::Args)]
+pub(crate) struct Crowd {
+    /// How many sockets are established.
+    #[arg(long)]
+    established: u32,
+    /// How many are in TIME-WAIT.
+    #[arg(long, default_value_t = 0)]
+    time_wait: u64,
+    /// How many processes have those that are established.
+    #[arg(long, default_value_t = 4)]
+    processes: u32,
+    /// How many upstreams the established ones go to; each process has its own port.
+    #[arg(long, default_value_t = 4)]
+    upstreams: u32,
+}
+
 /// Makes them on the loopback device, says so, and holds them until standard input ends.
-pub(crate) fn crowd(established: u32, time_wait: u64, processes: u32) -> Result<()> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+pub(crate) fn crowd(crowd: &Crowd) -> Result<()> {
+    let &Crowd { established, time_wait, processes, upstreams } = crowd;
+    let started = Instant::now();
+    all_files()?;
     ensure!(
         processes > 0 && established.is_multiple_of(2 * processes),
         "each of {processes} processes has both ends of as many connections"
+    );
+    ensure!(
+        upstreams >= processes && upstreams.is_multiple_of(processes),
+        "each of {processes} processes has as many upstreams"
     );
     let mut ready = Vec::new();
     for _ in 0..processes {
@@ -38,7 +62,7 @@ pub(crate) fn crowd(established: u32, time_wait: u64, processes: u32) -> Result<
                 set_pdeathsig(Signal::SIGKILL)?;
                 ensure!(u32::try_from(getppid().as_raw()) == Ok(parent), "no parent");
                 drop(ours);
-                return both_ends(established / processes / 2, theirs);
+                return both_ends(established / processes / 2, upstreams / processes, theirs);
             }
             ForkResult::Parent { .. } => ready.push(ours),
         }
@@ -47,10 +71,17 @@ pub(crate) fn crowd(established: u32, time_wait: u64, processes: u32) -> Result<
         process.read_exact(&mut [0]).context("a process could not make its connections")?;
     }
     let (listener, port) = listen()?;
-    let seconds = in_turn(&listener, port, time_wait)?;
+    in_turn(&listener, port, time_wait)?;
+    let seconds = started.elapsed().as_secs_f64();
     say(&json!({ "established": established, "time_wait": time_wait, "seconds": seconds }))?;
     std::io::stdin().read_to_end(&mut Vec::new()).context("standard input")?;
     Ok(())
+}
+
+/// As many files as this process may have.
+pub(crate) fn all_files() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("RLIMIT_NOFILE")
 }
 
 fn listen() -> Result<(socket2::Socket, u16)> {
@@ -62,11 +93,12 @@ fn listen() -> Result<(socket2::Socket, u16)> {
     Ok((listener, port))
 }
 
-fn both_ends(connections: u32, mut ready: UnixStream) -> Result<()> {
+fn both_ends(connections: u32, upstreams: u32, mut ready: UnixStream) -> Result<()> {
     let (listener, port) = listen()?;
-    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut held = Vec::new();
-    for _ in 0..connections {
+    for index in 0..connections {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + index % upstreams);
+        let to = SocketAddr::from((address, port));
         let near = tcp(to)?;
         near.connect(&to.into()).context("connect()")?;
         held.push((near, listener.accept().context("accept()")?.0));

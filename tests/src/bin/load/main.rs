@@ -8,6 +8,7 @@ mod grow;
 mod hold;
 mod ramp;
 mod serve;
+mod track;
 
 use std::{
     io::Write,
@@ -20,12 +21,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
     churn::{End, churn},
-    crowd::crowd,
+    crowd::{Crowd, crowd},
     fail::{How, fail},
     grow::{Thing, grow, retry},
     hold::{Then, hold},
     ramp::{Ramp, ramp},
     serve::{Mode, serve},
+    track::track,
 };
 
 /// Makes known numbers of TCP connections and failures.
@@ -71,17 +73,10 @@ enum Load {
         end: End,
     },
     /// Make many sockets on the loopback device, print a line, and hold them until standard input ends.
-    Crowd {
-        /// How many sockets are established.
-        #[arg(long)]
-        established: u32,
-        /// How many are in TIME-WAIT.
-        #[arg(long)]
-        time_wait: u64,
-        /// How many processes have those that are established.
-        #[arg(long, default_value_t = 4)]
-        processes: u32,
-    },
+    Crowd(Crowd),
+    /// Fill the connection tracking table of this network namespace, print a line, and keep it full until
+    /// standard input ends.
+    Track,
     /// Begin connections, print a line, and hold them until `SIGTERM`.
     Hold {
         /// Where to.
@@ -137,9 +132,8 @@ fn main() -> Result<()> {
     match Cli::parse().load {
         Load::Serve { listen, mode, backlog } => serve(&listen, mode, backlog),
         Load::Churn { connections, end } => churn(connections, end),
-        Load::Crowd { established, time_wait, processes } => {
-            crowd(established, time_wait, processes)
-        }
+        Load::Crowd(many) => crowd(&many),
+        Load::Track => track(),
         Load::Hold { to, many, then } => hold(target(to, many.mapped)?, many.count, then),
         Load::Grow { thing, to, from } => grow(thing, to, from),
         Load::Retry { to, seconds } => retry(to, seconds),

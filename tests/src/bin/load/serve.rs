@@ -1,7 +1,7 @@
 //! Listeners, and what they do with connections.
 
 use std::{
-    io::Read,
+    io::{Read, Write},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -25,6 +25,8 @@ pub(crate) enum Mode {
     Follow,
     /// The same, all at once.
     FollowEach,
+    /// Answer a request of HTTP, all at once, and have the peer close.
+    Answer,
     /// Accept none, and have the queue full: further SYNs are dropped.
     Full,
 }
@@ -54,6 +56,9 @@ pub(crate) fn serve(listen: &[SocketAddr], mode: Mode, backlog: i32) -> Result<(
                     Mode::FollowEach => {
                         std::thread::spawn(move || follow(&connection));
                     }
+                    Mode::Answer => {
+                        std::thread::spawn(move || answer(&connection));
+                    }
                     Mode::Full => {}
                 }
             }
@@ -71,6 +76,20 @@ pub(crate) fn serve(listen: &[SocketAddr], mode: Mode, backlog: i32) -> Result<(
 fn follow(mut connection: &Socket) {
     // Its end is all that matters, and an error is one.
     while connection.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+}
+
+fn answer(mut connection: &Socket) {
+    let mut request = [0; 4096];
+    let mut length = 0;
+    while !request[..length].ends_with(b"\r\n\r\n") {
+        // A client that goes away has asked for nothing.
+        let Ok(more @ 1..) = connection.read(&mut request[length..]) else { return };
+        length += more;
+    }
+    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+    if connection.write_all(response).is_ok() {
+        follow(connection);
+    }
 }
 
 /// With a backlog of 1 the queue is full with two connections, which are our own.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use socklife_tests::{
     check::{Check, expect, only},
     net::{FAR4, Link, NEAR4, load_binary},
-    nginx::Nginx,
+    nginx::{Blocks, Nginx},
     process::{Process, run},
 };
 
@@ -108,7 +108,8 @@ fn keepalive() -> Result<()> {
     let server = "proxy_http_version 1.1; proxy_set_header Connection \"\";";
     let load = |keep: &str| -> Result<_> {
         let upstream = format!("upstream behind {{ server {FAR4}:{}; {keep} }}", Nginx::PORT);
-        let nginx = Nginx::start_with(&link.near, "behind", ["", &upstream, server])?;
+        let blocks = Blocks { http: &upstream, server, ..Blocks::default() };
+        let nginx = Nginx::start_with(&link.near, "behind", blocks)?;
         run(link.far.command("wrk").args(["-t", "1", "-c", "4", "-d", "2s", &target]))?;
         // Before it ends, and closes what it kept.
         let check = Check::of_namespace(&link.near, &["--what-if", "keepalive"])?;

@@ -58,6 +58,15 @@ impl ConntrackMax {
     }
 }
 
+/// A table of chains, for nft.
+fn table(chains: &[&str]) -> String {
+    let mut text = "table inet t {\n".to_owned();
+    for (index, chain) in chains.iter().enumerate() {
+        text += &format!(" chain c{index} {{\n type filter {chain}\n }}\n");
+    }
+    text + "}\n"
+}
+
 impl ConntrackMax {
     /// Leaves all as a run does that is killed: its process is gone, the setting stays.
     ///
@@ -90,10 +99,33 @@ impl Namespace {
     /// # Errors
     /// `nft` fails.
     pub fn track(&self) -> Result<()> {
-        let rules = tempfile::NamedTempFile::new()?;
-        let rule = "type filter hook input priority 0; policy accept; ct state new accept;";
-        fs::write(&rules, format!("table inet t {{\n chain c {{\n {rule}\n }}\n}}\n"))?;
-        run(self.command("nft").arg("-f").arg(rules.path())).map(drop)
+        self.nft(&table(&["hook input priority 0; policy accept; ct state new accept;"]))
+    }
+
+    /// The same, but for those to or from a TCP port of its own.
+    ///
+    /// # Errors
+    /// `nft` fails.
+    pub fn track_all_but(&self, port: u16) -> Result<()> {
+        self.nft(&table(&[
+            "hook input priority 0; policy accept; ct state new accept;",
+            &format!("hook prerouting priority -300; tcp dport {port} notrack;"),
+            &format!("hook output priority -300; tcp sport {port} notrack;"),
+        ]))
+    }
+
+    /// Makes it track none any more.
+    ///
+    /// # Errors
+    /// `nft` fails.
+    pub fn track_none(&self) -> Result<()> {
+        self.nft("flush ruleset\n")
+    }
+
+    fn nft(&self, rules: &str) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(&file, rules)?;
+        run(self.command("nft").arg("-f").arg(file.path())).map(drop)
     }
 
     /// Entries in its table.

@@ -3,6 +3,10 @@
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::process::{Process, run};
@@ -97,15 +101,19 @@ impl Drop for Namespace {
     }
 }
 
-/// `SOCKLIFE_LOAD_BIN`, else beside this binary, or above it as Cargo places tests.
+/// The load generator: `SOCKLIFE_LOAD_BIN`, else [`beside`] this binary.
 #[must_use]
 pub fn load_binary() -> PathBuf {
-    let beside = || {
-        let own = std::env::current_exe().unwrap_or_default();
-        let places = own.ancestors().skip(1).take(2).map(|place| place.join("socklife-load"));
-        places.filter(|place| place.is_file()).last().unwrap_or_else(|| "socklife-load".into())
-    };
-    std::env::var_os("SOCKLIFE_LOAD_BIN").map_or_else(beside, PathBuf::from)
+    let named = std::env::var_os("SOCKLIFE_LOAD_BIN");
+    named.map_or_else(|| beside("socklife-load"), PathBuf::from)
+}
+
+/// A program beside this binary, or above it as Cargo places tests.
+#[must_use]
+pub fn beside(program: &str) -> PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let places = own.ancestors().skip(1).take(2).map(|place| place.join(program));
+    places.filter(|place| place.is_file()).last().unwrap_or_else(|| program.into())
 }
 
 /// Two hosts, `near` and `far`, with addresses of both families on the link between them.
@@ -166,7 +174,7 @@ impl Link {
     }
 }
 
-/// Deletes namespaces that a killed run of these tests left behind.
+/// Deletes namespaces that a killed run of these tests left behind, and ends what is left in them.
 fn sweep() -> Result<()> {
     for line in run(Command::new("ip").args(["netns", "list"]))?.lines() {
         let name = line.split_whitespace().next().unwrap_or_default();
@@ -174,6 +182,11 @@ fn sweep() -> Result<()> {
         if let Some(pid) = pid
             && !PathBuf::from(format!("/proc/{pid}")).exists()
         {
+            let pids = run(Command::new("ip").args(["netns", "pids", name]))?;
+            for pid in pids.split_whitespace() {
+                // One that has ended meanwhile is what is wanted.
+                let _ = kill(Pid::from_raw(pid.parse()?), Signal::SIGKILL);
+            }
             run(Command::new("ip").args(["netns", "del", name]))?;
         }
     }

@@ -34,6 +34,8 @@ pub struct Logs {
     /// Lines of the error log with an errno, such as "(99: Cannot assign requested address)": by errno
     /// and worker process.
     pub errors: BTreeMap<u32, BTreeMap<u32, u64>>,
+    /// Lines of the error log that say that a worker has no connection left.
+    pub not_enough: u64,
     /// Responses by status.
     pub statuses: BTreeMap<u32, u64>,
 }
@@ -52,6 +54,19 @@ impl Logs {
     }
 }
 
+/// What goes into the blocks of its configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Blocks<'a> {
+    /// Outside of all.
+    pub main: &'a str,
+    /// `events`; if `None`: 4096 connections for each worker.
+    pub events: Option<&'a str>,
+    /// `http`
+    pub http: &'a str,
+    /// `server`
+    pub server: &'a str,
+}
+
 impl Nginx {
     /// Where it listens.
     pub const PORT: u16 = 8080;
@@ -62,23 +77,21 @@ impl Nginx {
     /// # Errors
     /// It doesn't start.
     pub fn start(namespace: &Namespace, upstream: &str, main: &str, server: &str) -> Result<Self> {
-        Self::start_with(namespace, upstream, [main, "", server])
+        Self::start_with(namespace, upstream, Blocks { main, server, ..Blocks::default() })
     }
 
-    /// The same, with something for the blocks `main`, `http` and `server`.
+    /// The same, with something for more blocks.
     ///
     /// # Errors
     /// It doesn't start.
-    pub fn start_with(
-        namespace: &Namespace,
-        upstream: &str,
-        [main, http, server]: [&str; 3],
-    ) -> Result<Self> {
+    pub fn start_with(namespace: &Namespace, upstream: &str, blocks: Blocks) -> Result<Self> {
+        let Blocks { main, events, http, server } = blocks;
+        let events = events.unwrap_or("worker_connections 4096;");
         let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
             "daemon off; worker_processes 2; {main} pid {at}/pid; error_log {at}/error.log;\n\
-             events {{ worker_connections 4096; }}\n\
+             events {{ {events} }}\n\
              http {{ {http}\n\
                log_format statuses '$status'; access_log {at}/access.log statuses;\n\
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
@@ -114,6 +127,14 @@ impl Nginx {
         children.split_whitespace().map(|pid| pid.parse().context("a process id")).collect()
     }
 
+    /// What its logs say so far.
+    ///
+    /// # Errors
+    /// A log can't be read.
+    pub fn logs(&self) -> Result<Logs> {
+        Self::read(self.directory.path())
+    }
+
     /// Stops it, and reads its logs.
     ///
     /// # Errors
@@ -129,7 +150,9 @@ impl Nginx {
         let (error, access) = (directory.join("error.log"), directory.join("access.log"));
         let mut logs = Logs::default();
         for line in read(&error)?.lines() {
-            if let Some(errno) = errno(line) {
+            if line.contains(" worker_connections are not enough") {
+                logs.not_enough += 1;
+            } else if let Some(errno) = errno(line) {
                 let by_worker = logs.errors.entry(errno).or_default();
                 *by_worker.entry(worker(line)?).or_default() += 1;
             }
@@ -141,14 +164,17 @@ impl Nginx {
     }
 }
 
+/// Whole lines: the last one may be on its way.
 fn read(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let mut bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    bytes.truncate(bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1));
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The errno in `… failed (99: Cannot assign requested address) …`.
+/// The errno in `… failed (99: Cannot assign requested address) …` or `… timed out (110: …`.
 fn errno(line: &str) -> Option<u32> {
-    let (_, rest) = line.split_once(" failed (")?;
+    let split = |before| line.split_once(before);
+    let (_, rest) = split(" failed (").or_else(|| split(" timed out ("))?;
     rest.split_once(':')?.0.parse().ok()
 }
 

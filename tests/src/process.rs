@@ -100,6 +100,11 @@ impl Process {
         writeln!(stdin, "{line}").with_context(|| format!("can't order {}", self.name))
     }
 
+    /// Ends its input.
+    pub fn close_input(&mut self) {
+        drop(self.stdin.take());
+    }
+
     /// Starts a command and waits for its first line on standard output.
     ///
     /// # Errors

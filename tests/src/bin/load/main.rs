@@ -1,6 +1,7 @@
 //! Makes known numbers of TCP connections and failures, and says which errno each call saw: the
 //! truth that the tests and the benchmark check against.
 
+mod ask;
 mod churn;
 mod crowd;
 mod fail;
@@ -13,6 +14,7 @@ mod track;
 use std::{
     io::Write,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +22,7 @@ use clap::{Parser, Subcommand};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
+    ask::ask,
     churn::{End, churn},
     crowd::{Crowd, crowd},
     fail::{How, fail},
@@ -109,6 +112,18 @@ enum Load {
         #[arg(long)]
         seconds: f64,
     },
+    /// Ask an HTTP server again and again, until killed.
+    Ask {
+        /// Whom.
+        #[arg(long)]
+        to: SocketAddr,
+        /// How many clients at once.
+        #[arg(long)]
+        clients: u32,
+        /// Milliseconds after which one that was turned away asks anew.
+        #[arg(long, default_value_t = 100)]
+        pause: u64,
+    },
     /// Raise a usage at a rate that stays or doubles, until the first failure: a line when it begins,
     /// a line when it failed.
     Ramp(Ramp),
@@ -137,6 +152,7 @@ fn main() -> Result<()> {
         Load::Hold { to, many, then } => hold(target(to, many.mapped)?, many.count, then),
         Load::Grow { thing, to, from } => grow(thing, to, from),
         Load::Retry { to, seconds } => retry(to, seconds),
+        Load::Ask { to, clients, pause } => ask(to, clients, Duration::from_millis(pause)),
         Load::Ramp(plan) => ramp(&plan),
         Load::Fail { how, to, many, sport } => {
             fail(how, target(to, many.mapped)?, many.count, sport)

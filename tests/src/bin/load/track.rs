@@ -97,14 +97,15 @@ impl Pairs {
 
 /// Deletes all entries of this network namespace, by a message of nfnetlink.
 fn empty() -> Result<()> {
-    const DELETE: u16 = ((libc::NFNL_SUBSYS_CTNETLINK as u16) << 8) | 2;
+    // IPCTNL_MSG_CT_DELETE
+    let delete = (u16::try_from(libc::NFNL_SUBSYS_CTNETLINK)? << 8) | 2;
     let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK)?;
     let netlink = Protocol::from(libc::NETLINK_NETFILTER);
     let socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(netlink))
         .context("socket(AF_NETLINK)")?;
     let mut message = Vec::new();
     message.extend(20_u32.to_ne_bytes());
-    message.extend(DELETE.to_ne_bytes());
+    message.extend(delete.to_ne_bytes());
     message.extend(flags.to_ne_bytes());
     // Sequence and port; family, version and resource: any.
     message.extend([0; 12]);

@@ -11,6 +11,7 @@ mod check_misc;
 mod check_ports;
 mod check_queue;
 mod check_time_wait;
+mod demo;
 mod errors;
 mod filters;
 mod loss;
@@ -18,6 +19,7 @@ mod maps;
 mod nginx;
 mod reasons;
 mod signals;
+mod tmux;
 mod what_if;
 mod what_if_rates;
 
@@ -31,6 +33,7 @@ use socklife_tests::{
     process::keep_inherited_files,
     socklife::socklife,
     socklife_binary,
+    tmux::TMUX,
 };
 
 /// What a test needs of the machine.
@@ -44,6 +47,8 @@ pub(crate) enum Need {
     Tracefs,
     /// Nginx and wrk.
     Nginx,
+    /// tmux, which is a terminal.
+    Tmux,
     /// Connection tracking, whose size is the host's own.
     Conntrack,
 }
@@ -92,6 +97,9 @@ impl Machine {
         }
         if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
             unmet.push((Need::Nginx, why));
+        }
+        if let Some(why) = missing(&[TMUX]) {
+            unmet.push((Need::Tmux, why));
         }
         if let Some(why) = no_conntrack(root) {
             unmet.push((Need::Conntrack, why));
@@ -160,6 +168,7 @@ fn main() -> ExitCode {
         check_ports::tests(),
         check_queue::tests(),
         check_time_wait::tests(),
+        demo::tests(),
         errors::tests(),
         filters::tests(),
         loss::tests(),
@@ -167,6 +176,7 @@ fn main() -> ExitCode {
         nginx::tests(),
         reasons::tests(),
         signals::tests(),
+        tmux::tests(),
         what_if::tests(),
         what_if_rates::tests(),
     ];

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::Path,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,9 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// What the shell prints when it waits for a command.
 const PROMPT: &str = "shell>";
+
+/// What has been numbered so far.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A terminal with a shell in it; both go when this is dropped.
 #[derive(Debug)]
@@ -55,8 +59,7 @@ impl Terminal {
         directory: &Path,
         environment: &[(&str, &str)],
     ) -> Result<Self> {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let server = format!("socklife-tests-{}-{number}", std::process::id());
         let mut terminal = Self { server, shell: 0 };
         let mut command = terminal.tmux(&["set", "-g", "default-terminal", "tmux-256color", ";"]);
@@ -65,9 +68,9 @@ impl Terminal {
         for variable in ["NO_COLOR", "LC_ALL", "LC_CTYPE", "COLORTERM", "ENV"] {
             command.env_remove(variable);
         }
-        command.env("LANG", "C.UTF-8").env("PS1", format!("{PROMPT} "));
         // Those of the server are those of its panes.
-        command.envs(environment.iter().copied()).arg("exec sh");
+        command.env("LANG", "C.UTF-8").envs(environment.iter().copied());
+        command.args(["env", &format!("PS1={PROMPT} "), "sh"]);
         finish(&mut command)?;
         terminal.shell = terminal.ask("#{pane_pid}")?.parse().context("pane_pid")?;
         terminal.wait("the shell", |screen| screen.contains(PROMPT))?;
@@ -225,17 +228,20 @@ impl Terminal {
         kill(Pid::from_raw(i32::try_from(pid)?), signal).context("kill()")
     }
 
-    /// Waits until the shell has the terminal again and takes commands: what they print is given.
+    /// Waits until the shell has the terminal again, and has it run a command, for which `$ended` is the exit
+    /// code of what ran before: what the command prints.
     ///
     /// # Errors
     /// It doesn't in time.
     pub fn shell(&self, command: &str) -> Result<String> {
         self.wait_for("the shell", || Ok((self.foreground()? == self.shell).then_some(())))?;
-        // The line itself must not pass for what it prints.
-        self.text(&format!("clear; {command}; echo end''of it"))?;
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // What is typed must not pass for what it prints.
+        self.text(&format!("ended=$?; clear; {command}; echo end''of {number}"))?;
         self.keys(&["Enter"])?;
-        let screen = self.wait("the shell to answer", |screen| screen.contains("endof it"))?;
-        Ok(screen.split("endof it").next().unwrap_or_default().trim().to_owned())
+        let end = format!("endof {number}\n");
+        let screen = self.wait("the shell to answer", |screen| screen.contains(&end))?;
+        Ok(screen.split(&end).next().unwrap_or_default().trim().to_owned())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod bench;
 mod bench_check;
+mod demo;
 mod ebpf;
 mod forecast;
 mod packages;
@@ -49,6 +50,9 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
+    /// Look at real incidents in the live view, as root: port exhaustion, TIME-WAIT, open files, conntrack,
+    /// Nginx's own limit, in turn, in network namespaces that go with it.
+    Demo(demo::Demo),
     /// Measure forecasts against truth, as root: loads run into their ceilings in namespaces of their own.
     Forecast {
         /// How often each load is run.
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Task::Ebpf { check: true } => ebpf::check(),
         Task::Test { no_install } => test::run_all(!no_install),
         Task::Bench { only, connections, rounds } => bench::run_all(only, connections, rounds),
+        Task::Demo(demo) => demo::show(&demo),
         Task::Forecast { rounds, only, write_docs } => {
             forecast::run_all(rounds, only.as_deref(), write_docs)
         }

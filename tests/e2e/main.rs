@@ -19,7 +19,15 @@ mod maps;
 mod nginx;
 mod reasons;
 mod signals;
+mod styles;
 mod tmux;
+mod top_counts;
+mod top_files;
+mod top_incidents;
+mod top_keys;
+mod top_safety;
+mod top_terminal;
+mod view;
 mod what_if;
 mod what_if_rates;
 
@@ -177,6 +185,13 @@ fn main() -> ExitCode {
         reasons::tests(),
         signals::tests(),
         tmux::tests(),
+        top_counts::tests(),
+        top_files::tests(),
+        top_incidents::tests(),
+        top_keys::tests(),
+        top_safety::tests(),
+        top_terminal::tests(),
+        view::tests(),
         what_if::tests(),
         what_if_rates::tests(),
     ];

@@ -40,7 +40,12 @@ async fn main() -> Result<()> {
     while Instant::now() < end {
         tokio::select! {
             _ = shots.tick() => {
-                captured.steps.push(Step::Survey(Box::new(surveyor.take())));
+                let mut survey = surveyor.take();
+                // Of the rest of this host nothing shall be in the file.
+                let inside = |pid| netns::of_process(pid).is_some_and(|it| filter.netns.contains(&it));
+                survey.owners.retain(inside);
+                survey.host_files = None;
+                captured.steps.push(Step::Survey(Box::new(survey)));
                 captured.steps.push(Step::Shot(boot_time_ns()));
             }
             batch = source.next() => {

@@ -224,6 +224,10 @@ impl Live {
     fn process(&self, pid: u32, seconds: f64) -> Option<Process> {
         let listed = self.listing.processes.get(&pid);
         let doing = self.traffic.processes().get(&pid);
+        // One that has ended is told of for a while.
+        if listed.is_none() && self.listed && doing.is_some_and(|it| self.traffic.is_quiet(it)) {
+            return None;
+        }
         Some(Process {
             pid,
             comm: doing.map(|doing| doing.comm).or(listed.map(|of| of.comm))?,

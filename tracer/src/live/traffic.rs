@@ -20,6 +20,10 @@ const MAX_UPSTREAMS: usize = 16_384;
 const MAX_PROCESSES: usize = 16_384;
 /// One without an event for as many shots makes room for others.
 const IDLE_SHOTS: u64 = 600;
+/// A process without an event for as many shots is quiet;
+const QUIET_SHOTS: u64 = 5;
+/// one whose calls failed for as many.
+const FAILED_SHOTS: u64 = 60;
 /// Shots after which what a histogram holds counts half.
 const HALVE_EVERY: u64 = 10;
 
@@ -269,6 +273,13 @@ impl Traffic {
     #[must_use]
     pub fn upstreams(&self) -> &HashMap<UpstreamKey, Flow> {
         &self.upstreams
+    }
+
+    /// Whether a process has had no event for a while: for a longer one where something of it failed.
+    #[must_use]
+    pub fn is_quiet(&self, doing: &Doing) -> bool {
+        let shots = if doing.failed.total > 0 { FAILED_SHOTS } else { QUIET_SHOTS };
+        doing.active + shots < self.shots
     }
 
     /// By process, in no order.

@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod build;
+mod captured;
 mod screens;
 mod sizes;
 mod styles;

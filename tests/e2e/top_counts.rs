@@ -74,7 +74,6 @@ fn gauges() -> Result<()> {
 
     let view = View::of(&link, LARGE, &[])?;
     let mut grower = link.near.grow(&["connection", "--to", &named(held)])?;
-    grower.take(37)?;
     let mut hanging = link.near.command(load_binary());
     hanging.args(["hold", "--to", &named(hangs), "--then=hang", "--count=23"]);
     let _hanging = Process::start_ready(&mut hanging)?;
@@ -87,7 +86,7 @@ fn gauges() -> Result<()> {
         Ok(grouped(all.len().try_into()?))
     };
     view.pane("Upstreams")?;
-    for more in [0, 12] {
+    for more in [37, 12] {
         grower.take(more)?;
         for (upstream, state) in [(held, "established"), (hangs, "syn-sent"), (closed, "time-wait")]
         {

@@ -36,21 +36,24 @@ fn connects_failed(file: &Path, port: u16) -> Result<(u64, Vec<Value>)> {
 fn records() -> Result<()> {
     const COUNT: u64 = 1357;
     let link = Link::new()?;
+    let to = format!("{FAR4}:9106");
+    let _hold = link.far.serve("hold", &[to.parse()?])?;
     let view = View::of(&link, LARGE, &[])?;
+    link.near.sysctl("net.ipv4.ip_local_port_range", "40000 40063")?;
     view.terminal.keys(&["r"])?;
     let file =
         view.terminal.wait_for("a recording", || Ok(view.files(".ndjson")?.into_iter().next()))?;
     view.terminal.wait("what is being done", |screen| screen.contains("REC"))?;
     let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "{}: mode {mode:o}", file.display());
-    link.near.fail(&["plain", "--to", &format!("{FAR4}:9106"), &format!("--count={COUNT}")])?;
+    link.near.fail(&["exhaust", "--to", &to, &format!("--count={COUNT}")])?;
     view.terminal.wait_for("all failures in the recording", || {
         Ok((connects_failed(&file, 9106)?.0 == COUNT).then_some(()))
     })?;
     view.terminal.keys(&["r"])?;
     view.terminal.wait("the end of the recording", |screen| !screen.contains("REC "))?;
     // What comes now is in no recording.
-    link.near.fail(&["plain", "--to", &format!("{FAR4}:9106"), "--count=10"])?;
+    link.near.fail(&["exhaust", "--to", &to, "--count=10"])?;
 
     // Others beside it, one at once after the other.
     for more in 2..4 {
@@ -65,8 +68,11 @@ fn records() -> Result<()> {
     view.quit()?;
     let (count, events) = connects_failed(&file, 9106)?;
     ensure!(count == COUNT && lost(&events) == 0, "{COUNT} failures, {count} are recorded");
-    for event in events.iter().filter(|event| event["dport"] == 9106) {
-        let whole = ["ts", "event", "netns"].iter().all(|key| event.get(key).is_some());
+    for event in events.iter().filter(|event| event["event"] == "connect_failed") {
+        let whole = event["error"] == "EADDRNOTAVAIL"
+            && event["reason"] == "port-range-exhausted"
+            && event["comm"] == "socklife-load"
+            && ["ts", "pid", "netns"].iter().all(|key| event.get(key).is_some());
         ensure!(whole, "not as trace has it: {event}");
     }
     Ok(())

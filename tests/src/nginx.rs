@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use crate::{net::Namespace, process::Process, wait_for};
 
+/// How many workers it has.
+const WORKERS: usize = 2;
+
 /// A running Nginx with two workers.
 #[derive(Debug)]
 pub struct Nginx {
@@ -90,7 +93,7 @@ impl Nginx {
         let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
-            "daemon off; worker_processes 2; {main} pid {at}/pid; error_log {at}/error.log;\n\
+            "daemon off; worker_processes {WORKERS}; {main} pid {at}/pid; error_log {at}/error.log;\n\
              events {{ {events} }}\n\
              http {{ {http}\n\
                log_format statuses '$status'; access_log {at}/access.log statuses;\n\
@@ -114,7 +117,9 @@ impl Nginx {
             let end = master.0.end()?;
             anyhow::bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
         }
-        Ok(Self { master, directory })
+        let nginx = Self { master, directory };
+        wait_for("Nginx's workers", || Ok((nginx.workers()?.len() == WORKERS).then_some(())))?;
+        Ok(nginx)
     }
 
     /// Its worker processes.

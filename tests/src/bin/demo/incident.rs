@@ -81,9 +81,9 @@ impl Incident {
     }
 }
 
-/// Ports, so many that they would be full at double the time. An entry in TIME-WAIT goes after a minute, so
-/// more than that can't be had at this rate.
+/// Ports, so many that they would be full ten seconds later. An entry in TIME-WAIT goes after a minute: where
+/// that is sooner, they are never full.
 fn soon_full(seconds: u32) -> u16 {
-    let even = (seconds.clamp(5, 28) * 2 * TIME_WAIT_RATE) & !1;
-    u16::try_from(even).unwrap_or(u16::MAX)
+    let ports = (seconds.clamp(5, 52) + 10) * TIME_WAIT_RATE;
+    u16::try_from(ports).unwrap_or(u16::MAX)
 }

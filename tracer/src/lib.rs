@@ -17,7 +17,10 @@
 //! - [`ceilings`]: usage, limit, failures, who, forecast and remedy of each ceiling, concluded from a
 //!   [`kernel::survey`] of the host. [`check`]: takes surveys and judges. [`sampler`]: measures ports while
 //!   connects fail. [`ports`]: sets of ports.
-//! - [`sink`]: text and JSON. [`human`]: numbers for people. [`run`]: the one loop. [`cli`]: the command line.
+//! - [`top`]: the loop of the live view. [`live`]: the fold of events and of what [`lookout`] finds on the host into
+//!   a moment a second. [`tui`]: from moments and keys to frames, and the terminal.
+//! - [`sink`]: text and JSON. [`human`]: numbers for people. [`intake`]: what every run does with events. [`run`]: the
+//!   loop of commands that print. [`usage`]: our own cost. [`cli`]: the command line.
 
 #![deny(unsafe_code)]
 

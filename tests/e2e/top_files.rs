@@ -11,7 +11,7 @@ use socklife_tests::{
 
 use crate::{
     Need, Test,
-    view::{LARGE, View, row},
+    view::{LARGE, View, grouped, row},
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -22,12 +22,12 @@ pub(crate) fn tests() -> Vec<Test> {
     ]
 }
 
-/// Failed connects toward a port, of those events that are whole lines.
+/// Connects toward a port that found no local one, of those events that are whole lines.
 fn connects_failed(file: &Path, port: u16) -> Result<(u64, Vec<Value>)> {
     let mut text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
     text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
     let events = lines(&text)?;
-    let failed = |event: &&Value| event["event"] == "connect_failed" && event["dport"] == port;
+    let failed = |event: &&Value| event["error"] == "EADDRNOTAVAIL" && event["dport"] == port;
     let count = events.iter().filter(failed).count();
     Ok((u64::try_from(count)?, events))
 }
@@ -47,11 +47,14 @@ fn records() -> Result<()> {
     let mode = fs::metadata(&file)?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "{}: mode {mode:o}", file.display());
     link.near.fail(&["exhaust", "--to", &to, &format!("--count={COUNT}")])?;
+    // When they are shown, they have come in. The file may have them later.
+    view.pane("Upstreams")?;
+    view.row(&to, &[grouped(COUNT)])?;
+    view.terminal.keys(&["r"])?;
+    view.terminal.wait("the end of the recording", |screen| !screen.contains("REC "))?;
     view.terminal.wait_for("all failures in the recording", || {
         Ok((connects_failed(&file, 9106)?.0 == COUNT).then_some(()))
     })?;
-    view.terminal.keys(&["r"])?;
-    view.terminal.wait("the end of the recording", |screen| !screen.contains("REC "))?;
     // What comes now is in no recording.
     link.near.fail(&["exhaust", "--to", &to, "--count=10"])?;
 
@@ -68,9 +71,8 @@ fn records() -> Result<()> {
     view.quit()?;
     let (count, events) = connects_failed(&file, 9106)?;
     ensure!(count == COUNT && lost(&events) == 0, "{COUNT} failures, {count} are recorded");
-    for event in events.iter().filter(|event| event["event"] == "connect_failed") {
-        let whole = event["error"] == "EADDRNOTAVAIL"
-            && event["reason"] == "port-range-exhausted"
+    for event in events.iter().filter(|event| event["error"] == "EADDRNOTAVAIL") {
+        let whole = event["reason"] == "port-range-exhausted"
             && event["comm"] == "socklife-load"
             && ["ts", "pid", "netns"].iter().all(|key| event.get(key).is_some());
         ensure!(whole, "not as trace has it: {event}");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use aya::{programs::loaded_programs, sys};
 
 use crate::{
-    bench_check,
+    bench_check, bench_top,
     shell::{capture, cargo, have, root, run},
 };
 
@@ -101,6 +101,8 @@ pub(crate) enum Part {
     Tracing,
     /// How long `check` takes.
     Check,
+    /// What the live view costs.
+    Top,
 }
 
 /// Runs of `check` in each measurement.
@@ -109,16 +111,24 @@ const CHECKS: usize = 40;
 pub(crate) fn run_all(only: Option<Part>, connections: u64, rounds: usize) -> Result<()> {
     let path = root().join("docs/benchmarks.md");
     let written = fs::read_to_string(&path).unwrap_or_default();
-    let split = written.find(bench_check::HEADING).unwrap_or(written.len());
-    let (mut tracing, mut check) =
-        (written[..split].trim().to_owned(), written[split..].to_owned());
-    if only != Some(Part::Check) {
+    let at = |heading: &str| written.find(heading).unwrap_or(written.len());
+    let (second, third) = (at(bench_check::HEADING), at(bench_top::HEADING));
+    let second = second.min(third);
+    let mut tracing = written[..second].to_owned();
+    let mut check = written[second..third].to_owned();
+    let mut top = written[third..].to_owned();
+    let wanted = |part| only.is_none_or(|only| only == part);
+    if wanted(Part::Tracing) {
         tracing = measure(connections, rounds)?;
     }
-    if only != Some(Part::Tracing) {
+    if wanted(Part::Check) {
         check = bench_check::measure(CHECKS)?;
     }
-    let report = format!("{}\n\n{}\n", tracing.trim(), check.trim());
+    if wanted(Part::Top) {
+        top = bench_top::measure(connections, rounds)?;
+    }
+    let parts = [tracing, check, top].map(|part| part.trim().to_owned());
+    let report = format!("{}\n", parts.join("\n\n").trim());
     fs::write(&path, &report).with_context(|| path.display().to_string())?;
     println!("\n{report}");
     Ok(())

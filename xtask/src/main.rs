@@ -4,6 +4,7 @@
 
 mod bench;
 mod bench_check;
+mod bench_top;
 mod demo;
 mod ebpf;
 mod forecast;
@@ -37,10 +38,10 @@ enum Task {
         #[arg(long)]
         no_install: bool,
     },
-    /// Measure what tracing costs, side by side with its peers, and how long `check` takes; writes
-    /// docs/benchmarks.md.
+    /// Measure what tracing costs, side by side with its peers, how long `check` takes, and what the live view
+    /// costs; writes docs/benchmarks.md.
     Bench {
-        /// Measure a part, and leave the other one as it is written there.
+        /// Measure a part, and leave the others as they are written there.
         #[arg(long, value_enum)]
         only: Option<bench::Part>,
         /// Connections in each measurement.

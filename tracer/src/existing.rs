@@ -4,7 +4,7 @@
 //! Hooks come first, the list second: what happens in between is held back until the list is there.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     event::{Event, Owner, State, Subject},
     kernel::{
         ring::boot_time_ns,
-        snapshot::{self, Snapshot, Which},
+        snapshot::{self, Listed, Snapshot, Which},
     },
 };
 
@@ -27,16 +27,29 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Owners of sockets by cookie; part of the table's fold.
 #[derive(Debug, Default)]
 pub struct Existing {
-    owners: HashMap<u64, (Owner, Option<u64>)>,
+    owners: HashMap<u64, Known>,
+}
+
+/// What is known of a socket that existed before.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    owner: Owner,
+    cgroup: Option<u64>,
+    /// It has a listener's port: this host is the server.
+    passive: bool,
 }
 
 impl Existing {
     /// Takes a new list: what is not in it any more has ended.
     pub fn replace(&mut self, snapshot: &Snapshot) {
-        let known = snapshot
-            .sockets
-            .iter()
-            .filter_map(|listed| Some((listed.socket.cookie?, (listed.owner?, listed.cgroup))));
+        let listens = |listed: &&Listed| listed.socket.state == State::LISTEN;
+        let port = |listed: &Listed| (listed.netns, listed.socket.sport);
+        let listening: HashSet<_> = snapshot.sockets.iter().filter(listens).map(port).collect();
+        let known = snapshot.sockets.iter().filter_map(|listed| {
+            let passive = listening.contains(&port(listed));
+            let known = Known { owner: listed.owner?, cgroup: listed.cgroup, passive };
+            Some((listed.socket.cookie?, known))
+        });
         self.owners = known.collect();
     }
 
@@ -48,26 +61,28 @@ impl Existing {
         }
         match event {
             Event::State(change) => {
-                self.own(&mut change.subject);
+                change.passive |= self.own(&mut change.subject);
                 if change.new == State::CLOSE
                     && let Some(cookie) = change.subject.cookie
                 {
                     self.owners.remove(&cookie);
                 }
             }
-            Event::TimeWait(entered) => self.own(&mut entered.subject),
+            Event::TimeWait(entered) => entered.passive |= self.own(&mut entered.subject),
             Event::CallFailed(_) | Event::Lost(_) => {}
         }
     }
 
-    fn own(&self, subject: &mut Subject) {
-        if subject.owner.is_none()
-            && let Some((owner, cgroup)) =
-                subject.cookie.and_then(|cookie| self.owners.get(&cookie))
-        {
-            subject.owner = Some(*owner);
-            subject.cgroup = subject.cgroup.or(*cgroup);
+    /// Whether this host is known to be the server.
+    fn own(&self, subject: &mut Subject) -> bool {
+        if subject.owner.is_some() {
+            return false;
         }
+        let known = subject.cookie.and_then(|cookie| self.owners.get(&cookie));
+        let Some(known) = known else { return false };
+        subject.owner = Some(known.owner);
+        subject.cgroup = subject.cgroup.or(known.cgroup);
+        known.passive
     }
 }
 
@@ -170,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Comm, Known, TimeWait},
-        kernel::{snapshot::Listed, sock_diag::Socket},
+        kernel::sock_diag::Socket,
     };
 
     fn listed(cookie: u64, pid: u32) -> Listed {
@@ -230,6 +245,25 @@ mod tests {
         assert_eq!(completed(&mut existing, event(6, None)), None);
         let known = listed(5, 77).owner;
         assert_eq!(completed(&mut existing, event(5, known)), Some(77));
+    }
+
+    #[test]
+    fn who_has_a_listeners_port_is_the_server() {
+        let mut existing = Existing::default();
+        let mut listener = listed(4, 50);
+        listener.socket.state = State::LISTEN;
+        let mut elsewhere = listed(6, 50);
+        elsewhere.netns = 2;
+        let sockets = vec![listener, listed(5, 50), elsewhere];
+        existing.replace(&Snapshot { sockets, ..Snapshot::default() });
+        let passive = |existing: &mut Existing, cookie| {
+            let mut event = event(cookie, None);
+            existing.complete(&mut event);
+            let Event::TimeWait(entered) = event else { unreachable!() };
+            entered.passive
+        };
+        assert!(passive(&mut existing, 5));
+        assert!(!passive(&mut existing, 6), "the listener is in another network namespace");
     }
 
     #[test]

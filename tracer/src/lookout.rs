@@ -29,6 +29,8 @@ const URGENT_SHARE: f64 = 0.2;
 const SELDOM: Duration = Duration::from_secs(5);
 /// To find out who has which socket open costs the most: it may take this part.
 const OWNERS_SHARE: f64 = 0.04;
+/// But it is not older than this.
+const OWNERS_SELDOM: Duration = Duration::from_secs(30);
 /// Failures that the kernel counts are those of this time before a look.
 pub const WINDOW: Duration = Duration::from_secs(5);
 
@@ -59,7 +61,8 @@ struct Known {
 impl Known {
     /// To find them anew takes no more than a part of the time.
     fn is_fresh(&self) -> bool {
-        self.found.elapsed() + SLACK < self.cost.div_f64(OWNERS_SHARE).max(EVERY)
+        let enough = self.cost.div_f64(OWNERS_SHARE).clamp(EVERY, OWNERS_SELDOM);
+        self.found.elapsed() + SLACK < enough.max(2 * self.cost)
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use rustix::process::{Signal, kill_current_process_group};
 use tokio::{
     signal::unix::{Signal as Caught, SignalKind, signal},
+    sync::mpsc,
     time::sleep_until,
 };
 
@@ -50,6 +51,9 @@ use crate::{
 /// The shortest time between two frames.
 const FRAME: Duration = Duration::from_millis(40);
 
+/// How long the end waits for a file that is being written.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
 /// What to show, and how.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -83,7 +87,7 @@ pub fn run(plan: &Plan) -> Result<Vec<String>> {
         let outcome = top.drive(plan, stop, suspend).await;
         // The terminal first: to detach the hooks takes a moment.
         top.screen.leave();
-        let said = top.end();
+        let said = top.end().await;
         outcome.map(|()| said)
     })
 }
@@ -100,7 +104,11 @@ struct Top {
     /// What of the ground stays as it is.
     ground: Ground,
     recorder: Option<Recorder>,
-    said: Vec<String>,
+    /// Threads tell here how the files ended that they write,
+    told: mpsc::UnboundedReceiver<String>,
+    tell: record::Tell,
+    /// and so many have not done so yet.
+    writing: usize,
     usage: Usage,
     /// Something is to be drawn.
     dirty: bool,
@@ -115,6 +123,7 @@ impl Top {
         let (width, height) = screen.size()?;
         update(&mut model, Message::Resize(width, height));
         let keyboard = Keyboard::start()?;
+        let (tell, told) = mpsc::unbounded_channel();
         let mut top = Self {
             screen,
             keyboard,
@@ -124,7 +133,9 @@ impl Top {
             intake: None,
             ground: Ground::default(),
             recorder: None,
-            said: Vec::new(),
+            told,
+            tell,
+            writing: 0,
             usage: Usage::default(),
             dirty: true,
             drawn: Instant::now(),
@@ -186,6 +197,7 @@ impl Top {
                     }
                 }
                 batch = next(&mut self.intake) => self.take(batch?),
+                Some(said) = self.told.recv() => self.written(said),
                 _ = shots.tick() => self.shot(),
                 () = frame(self.dirty, self.drawn + FRAME) => self.draw()?,
             }
@@ -208,9 +220,8 @@ impl Top {
         if let Some(recorder) = &mut self.recorder
             && let Err(error) = recorder.hand_over()
         {
-            self.recorder = None;
-            self.tell(Message::Recording(None));
             self.notice(format!("{error:#}"));
+            self.stop_recording();
         }
     }
 
@@ -223,7 +234,7 @@ impl Top {
             Some(Effect::Suspend) => self.ask_to_suspend(),
             Some(Effect::StartRecording) => self.start_recording(),
             Some(Effect::StopRecording) => self.stop_recording(),
-            Some(Effect::WriteText { name, text }) => self.write(name, &text),
+            Some(Effect::WriteText { name, text }) => self.write(name, text),
         }
         false
     }
@@ -239,10 +250,8 @@ impl Top {
             update(&mut self.model, Message::Recording(recording));
         }
         let failing = self.live.is_failing();
-        let table = self.intake.as_ref().map(|intake| &intake.table);
         let (cpu_percent, resident) = self.usage.since_last();
         let ground = Ground {
-            unlisted: table.map_or(0, Table::unlisted),
             cpu_percent,
             resident,
             listing_every_s: self.lookout.every(failing).as_secs_f64(),
@@ -297,41 +306,51 @@ impl Top {
     }
 
     fn start_recording(&mut self) {
-        match Recorder::start(Clock::new(boot_epoch_ns(), TimeZone::UTC)) {
-            Ok(recorder) if self.intake.is_some() => {
+        if self.intake.is_none() {
+            return self.notice("there are no events to record".to_owned());
+        }
+        match Recorder::start(Clock::new(boot_epoch_ns(), TimeZone::UTC), self.tell.clone()) {
+            Ok(recorder) => {
+                self.writing += 1;
                 self.notice(format!("recording events into {}", recorder.path().display()));
                 self.tell(Message::Recording(Some(recorder.state())));
                 self.recorder = Some(recorder);
             }
-            Ok(_) => self.notice("there are no events to record".to_owned()),
             Err(error) => self.notice(format!("can't record: {error:#}")),
         }
     }
 
+    /// Its thread tells when all is written.
     fn stop_recording(&mut self) {
-        if let Some(mut recorder) = self.recorder.take() {
-            let ended = recorder.finish();
-            let said = record::ended(&recorder.state(), ended);
-            self.tell(Message::Recording(None));
-            self.notice(said);
+        self.recorder = None;
+        self.tell(Message::Recording(None));
+    }
+
+    fn write(&mut self, name: &'static str, text: String) {
+        match record::write(name, text, self.tell.clone()) {
+            Ok(()) => self.writing += 1,
+            Err(error) => self.notice(format!("{error:#}")),
         }
     }
 
-    fn write(&mut self, name: &str, text: &str) {
-        let said = match record::write(name, text) {
-            Ok(path) => format!("written to {}", path.display()),
-            Err(error) => format!("can't write: {error:#}"),
-        };
+    /// A file has ended.
+    fn written(&mut self, said: String) {
+        self.writing = self.writing.saturating_sub(1);
         self.notice(said);
     }
 
-    /// What is worth a word when the terminal is given back.
-    fn end(mut self) -> Vec<String> {
-        if let Some(mut recorder) = self.recorder.take() {
-            let ended = recorder.finish();
-            self.said.push(record::ended(&recorder.state(), ended));
+    /// Waits for files that are being written, for a while; gives what is worth a word then.
+    async fn end(mut self) -> Vec<String> {
+        self.recorder = None;
+        let mut said = Vec::new();
+        while self.writing > 0 {
+            let line = tokio::time::timeout(LAST_WRITES, self.told.recv()).await;
+            said.push(line.ok().flatten().unwrap_or_else(|| {
+                "a file is not written to its end: the disk takes nothing".to_owned()
+            }));
+            self.writing -= 1;
         }
-        self.said
+        said
     }
 }
 

@@ -17,7 +17,7 @@ use crate::ends::{Ended, Ends, Peer};
 const MAX_SUBJECTS: usize = 65_536;
 
 /// What a listener dropped itself.
-const OWN_DROPS: &str = "sk_drops";
+pub(super) const OWN_DROPS: &str = "sk_drops";
 
 /// Of a history without end: less than this part of a limit is worth no memory,
 const WORTH: f64 = 0.01;
@@ -27,6 +27,9 @@ const OLDEST_S: f64 = 600.0;
 const DENSE: usize = 64;
 /// Then each is from the next one by this part of its age at least.
 const APART: f64 = 1.0 / 24.0;
+
+/// Surveys that are this many windows apart have a pause between them.
+const PAUSE_WINDOWS: u64 = 4;
 
 /// The kernel's counters, by what they are of.
 type Counters = HashMap<(Subject, &'static str), u64>;
@@ -103,7 +106,7 @@ impl History {
     /// Remembers the findings of a survey, made `at_ns` after boot.
     pub fn note(&mut self, at_ns: u64, findings: &[Ceiling]) {
         let origin_ns = *self.origin_ns.get_or_insert(at_ns);
-        self.last_ns = at_ns;
+        let before_ns = std::mem::replace(&mut self.last_ns, at_ns);
         self.surveys += 1;
         let at_s = seconds(at_ns.saturating_sub(origin_ns));
         for ceiling in findings {
@@ -127,6 +130,10 @@ impl History {
         }
         if let Some(window) = self.window {
             let window_ns = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
+            // After a pause nobody knows which of its failures are of this moment.
+            if at_ns.saturating_sub(before_ns) > window_ns.saturating_mul(PAUSE_WINDOWS) {
+                self.counters.drain(..self.counters.len() - 1);
+            }
             let begin_ns = at_ns.saturating_sub(window_ns);
             // The youngest that is as old as the window is where it begins.
             while self.counters.get(1).is_some_and(|&(next_ns, _)| next_ns <= begin_ns) {
@@ -187,7 +194,9 @@ impl History {
                 let key = (ceiling.subject.clone(), failed.error);
                 // What is new began at zero; its namespace's counters did not.
                 let unknown = if listener && failed.error != OWN_DROPS { failed.count } else { 0 };
-                let before = self.counters.front().and_then(|(_, counters)| counters.get(&key));
+                // Of a history without end the last survey is among them: what comes into sight later is no
+                // failure of this moment.
+                let before = self.counters.iter().find_map(|(_, counters)| counters.get(&key));
                 let first = before.copied().unwrap_or(unknown);
                 let count = failed.count.saturating_sub(first);
                 let per_s = Some(per_s(count, interval_s));
@@ -303,6 +312,30 @@ mod tests {
         assert_eq!(lately(&[7, 17, 17, 17, 17, 17]), [(10, Some(2.0))]);
         assert_eq!(lately(&[7, 17, 17, 17, 17, 17, 17]), []);
         assert_eq!(lately(&[0, 10, 20, 30, 40, 50, 60, 70]), [(50, Some(10.0))]);
+    }
+
+    #[test]
+    fn failures_of_a_pause_are_not_of_this_moment() {
+        let mut history = History::sliding(Duration::from_secs(5));
+        let interval = |history: &mut History, at_s: u64, count| {
+            let mut found = drops(count);
+            history.note(at_s * 1_000_000_000, &found);
+            history.complete(&mut found[0]);
+            found[0].failures.iter().filter(|failed| failed.since == Since::Interval).count()
+        };
+        assert_eq!(interval(&mut history, 1, 5), 0);
+        assert_eq!(interval(&mut history, 100, 500), 0);
+        assert_eq!(interval(&mut history, 101, 501), 1);
+    }
+
+    #[test]
+    fn what_comes_into_sight_did_not_fail_now() {
+        let mut history = History::sliding(Duration::from_secs(5));
+        history.note(1_000_000_000, &[]);
+        let mut found = drops(700);
+        history.note(2_000_000_000, &found);
+        history.complete(&mut found[0]);
+        assert!(!found[0].failures.iter().any(|failed| failed.since == Since::Interval));
     }
 
     #[test]

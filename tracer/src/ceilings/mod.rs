@@ -330,15 +330,37 @@ impl Ceiling {
     /// causes than a full queue, and conntrack when an entry has lost a race with its like.
     #[must_use]
     pub fn failed_now(&self) -> u64 {
+        if self.subject.kind() == Kind::AcceptQueue {
+            // The namespace's counter speaks of all of its listeners, the listener's own of other causes too.
+            let of = |error| self.lately(error).map_or(0, |failed| failed.count);
+            return of("ListenOverflows").min(of(history::OWN_DROPS));
+        }
         let nearly_full = self.ratio() >= 0.9;
         let sure = |failed: &&Failed| match (self.subject.kind(), failed.error) {
-            (Kind::AcceptQueue, error) => error == "ListenOverflows",
             (Kind::Conntrack, "drop") => nearly_full,
             (Kind::Conntrack, error) => error == "early_drop",
             _ => true,
         };
         let now = self.failures.iter().filter(|failed| failed.since == Since::Interval);
         now.filter(sure).map(|failed| failed.count).sum()
+    }
+
+    /// What failed with this error since the check began.
+    fn lately(&self, error: &str) -> Option<&Failed> {
+        self.failures.iter().find(|it| it.since == Since::Interval && it.error == error)
+    }
+
+    /// Failures a second by the kernel's own counters, lately; 0: none, or no time is known. Several counters
+    /// of a listener count the same drop.
+    #[must_use]
+    pub fn drops_per_s(&self) -> f64 {
+        if self.subject.kind() == Kind::AcceptQueue {
+            return self.lately(history::OWN_DROPS).and_then(|failed| failed.per_s).unwrap_or(0.0);
+        }
+        let by_event = Whose::of_subject(&self.subject).map(Whose::error);
+        let lately = self.failures.iter().filter(|failed| failed.since == Since::Interval);
+        let counted = lately.filter(|failed| Some(failed.error) != by_event);
+        counted.filter_map(|failed| failed.per_s).sum()
     }
 
     /// Whether there were such.

@@ -94,17 +94,20 @@ impl Hook {
         Err(refused)
     }
 
-    /// Attaches an event's hooks on one rung.
+    /// Loads the programs of a rung, for [`Self::attach_loaded`].
     ///
     /// # Errors
     /// The rung can't be used.
-    pub fn attach_on(
-        ebpf: &mut Ebpf,
-        hooked: Hooked,
-        rung: &'static Rung,
-        footing: &Footing,
-    ) -> Result<Self> {
-        let (programs, links) = attach_all(ebpf, rung, footing)?;
+    pub fn load(ebpf: &mut Ebpf, rung: &Rung, footing: &Footing) -> Result<()> {
+        rung.attach.iter().try_for_each(|attach| load(ebpf, attach, footing))
+    }
+
+    /// Attaches an event's hooks on one rung, whose programs are loaded.
+    ///
+    /// # Errors
+    /// The rung can't be used.
+    pub fn attach_loaded(ebpf: &mut Ebpf, hooked: Hooked, rung: &'static Rung) -> Result<Self> {
+        let (programs, links) = link_all(ebpf, rung)?;
         Ok(Self { hooked, rung, refused: Vec::new(), programs, _links: links })
     }
 
@@ -123,9 +126,11 @@ type Attached = (Vec<OwnedFd>, Vec<Box<dyn Any>>);
 
 /// All are loaded before one is attached, so that they begin together.
 fn attach_all(ebpf: &mut Ebpf, rung: &Rung, footing: &Footing) -> Result<Attached> {
-    for attach in rung.attach {
-        load(ebpf, attach, footing)?;
-    }
+    Hook::load(ebpf, rung, footing)?;
+    link_all(ebpf, rung)
+}
+
+fn link_all(ebpf: &mut Ebpf, rung: &Rung) -> Result<Attached> {
     let (mut programs, mut links) = (Vec::new(), Vec::new());
     for attach in rung.attach {
         let (program, link) = link(ebpf, attach)?;

@@ -168,7 +168,11 @@ impl Kernel {
         let footing = Footing { btf, types, no_fields };
 
         let (mut hooks, mut unseen) = (Vec::new(), Vec::new());
-        for hooked in Hooked::ALL {
+        // A connect that fails between its hook and that of state changes looks as if it had no state: of these
+        // two the one is attached right after the other, when all is loaded.
+        Hook::load(&mut ebpf, rung, &footing)?;
+        let before = Hooked::ALL.into_iter().filter(|&it| it != Hooked::Connect);
+        for hooked in before.chain([Hooked::Connect]) {
             if hooked == Hooked::State || !filter.needs(hooked) {
                 continue;
             }
@@ -178,7 +182,7 @@ impl Kernel {
             }
         }
         write_settings(&mut ebpf, &hooks)?;
-        hooks.insert(0, Hook::attach_on(&mut ebpf, Hooked::State, rung, &footing)?);
+        hooks.insert(0, Hook::attach_loaded(&mut ebpf, Hooked::State, rung)?);
         Ok(Self {
             rings,
             counters,

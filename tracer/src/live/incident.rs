@@ -1,30 +1,35 @@
 //! What is wrong now, in sentences: who can't do what, toward whom, why, how often.
 
+mod words;
+
 #[cfg(test)]
 mod tests;
 
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
-    net::SocketAddr,
     sync::Arc,
 };
 
+use self::words::{usage, what_fails, who};
 use super::{
     recent::Failing,
     shot::{About, Incident, UpstreamKey},
 };
 use crate::{
-    ceilings::{Ceiling, Failed, Since, Subject, User, tally::Whose, thresholds::Status},
+    ceilings::{Ceiling, Failed, Since, Subject, tally::Whose, thresholds::Status},
     check::Judged,
-    event::{Call, State},
     failures::FailureKey,
     human::{rate, thousands, time_left},
     reason::Reason,
 };
 
-/// Most incidents of a shot.
+/// Most incidents of a shot,
 const MAX_INCIDENTS: usize = 64;
+/// most of them for one reason: none hides all others,
+const MAX_OF_REASON: usize = 12;
+/// and most of these of one process.
+const MAX_OF_PROCESS: usize = 3;
 /// More failures than this that are alike but for their upstream are one incident.
 const MAX_ALIKE: usize = 3;
 /// What is reached within so many seconds is worth a word,
@@ -40,50 +45,96 @@ pub struct Facts<'a> {
     pub gauges: &'a [Arc<Judged>],
     /// Our own network namespace.
     pub own_netns: Option<u32>,
-    /// Events were lost in the last seconds.
+    /// Seconds that failures are of.
+    pub window_s: f64,
+    /// Events were lost in the last seconds, or found no room.
     pub losing: bool,
 }
 
-/// The incidents, worst first.
+/// Rows of failures that are alike.
+type Group = Vec<(FailureKey, Failing)>;
+
+/// An incident, and what it is counted under.
+struct Found {
+    incident: Incident,
+    reason: Option<Reason>,
+    pid: Option<u32>,
+}
+
+/// The incidents, worst first, and how many more there are.
 #[must_use]
-pub fn incidents(facts: &Facts<'_>) -> Vec<Incident> {
-    let mut found: Vec<Incident> = alike(facts.failing)
+pub fn incidents(facts: &Facts<'_>) -> (Vec<Incident>, u64) {
+    let mut found: Vec<Found> = alike(facts.failing)
         .iter()
-        .filter_map(|group| match group.as_slice() {
-            [(key, failing)] => facts.of_failures(key, failing),
-            several => facts.of_many(several),
+        .filter_map(|group| {
+            let (key, failing) = group.first()?;
+            let incident = match group.as_slice() {
+                [_] => facts.of_failures(key, failing),
+                several => facts.of_many(several)?,
+            };
+            Some(Found { incident, reason: key.reason, pid: most(&failing.who) })
         })
         .collect();
     let told: HashSet<Subject> = found
         .iter()
-        .filter_map(|incident| match &incident.about {
+        .filter_map(|found| match &found.incident.about {
             About::Ceiling(subject) => Some(subject.clone()),
             About::Upstream(_) | About::Other => None,
         })
         .collect();
     let others = facts.gauges.iter().filter(|gauge| !told.contains(&gauge.ceiling.subject));
-    found.extend(others.filter_map(|gauge| facts.of_finding(gauge)));
-    found.sort_by(worst_first);
+    let of_findings = others.filter_map(|gauge| facts.of_finding(gauge));
+    found.extend(of_findings.map(|incident| Found { incident, reason: None, pid: None }));
+    found.sort_by(|a, b| worst_first(&a.incident, &b.incident));
+    let total = found.len();
+    let (mut by_reason, mut by_process) = (HashMap::new(), HashMap::new());
+    found.retain(|Found { reason, pid, .. }| {
+        let (of_reason, of_process) = (
+            by_reason.entry(*reason).or_insert(0_usize),
+            by_process.entry((*reason, *pid)).or_insert(0_usize),
+        );
+        let room = reason.is_none()
+            || (*of_reason < MAX_OF_REASON && (pid.is_none() || *of_process < MAX_OF_PROCESS));
+        *of_reason += usize::from(room);
+        *of_process += usize::from(room);
+        room
+    });
     found.truncate(MAX_INCIDENTS);
-    found
+    let more = (total - found.len()) as u64;
+    (found.into_iter().map(|found| found.incident).collect(), more)
 }
 
-/// Failures alike but for their upstream, most first: many of them are one incident. Those that a ceiling
-/// caused are not: each upstream has ports of its own.
-fn alike(failing: &HashMap<FailureKey, Failing>) -> Vec<Vec<(&FailureKey, &Failing)>> {
-    let mut groups: HashMap<FailureKey, Vec<(&FailureKey, &Failing)>> = HashMap::new();
+/// Failures alike but for their upstream, or the name of a thread, most first: many of them are one incident.
+/// Of those that a ceiling caused each upstream is apart: it has ports of its own; and of open files each process.
+fn alike(failing: &HashMap<FailureKey, Failing>) -> Vec<Group> {
+    let mut groups: HashMap<(FailureKey, Option<u32>), Group> = HashMap::new();
     let mut alone = Vec::new();
     for (key, failing) in failing {
-        if Whose::of(key, most(&failing.who)).is_some() || is_noise(key) {
-            alone.push(vec![(key, failing)]);
-        } else {
-            let anywhere = FailureKey { src: None, dst: None, dport: None, ..*key };
-            groups.entry(anywhere).or_default().push((key, failing));
+        let pid = most(&failing.who);
+        match Whose::of(key, pid) {
+            Some(Whose::Process { .. }) => {
+                for (pid, of_it) in by_process(failing) {
+                    let group = groups.entry((FailureKey { comm: None, ..*key }, pid));
+                    group.or_default().push((*key, of_it));
+                }
+            }
+            Some(_) => alone.push(vec![(*key, failing.clone())]),
+            None => {
+                let anywhere = FailureKey { comm: None, src: None, dst: None, dport: None, ..*key };
+                groups.entry((anywhere, pid)).or_default().push((*key, failing.clone()));
+            }
         }
     }
-    for (_, mut group) in groups {
-        if group.len() > MAX_ALIKE {
-            group.sort_by(|(a, x), (b, y)| y.count.cmp(&x.count).then_with(|| a.cmp(b)));
+    for ((_, pid), mut group) in groups {
+        group.sort_by(|(a, x), (b, y)| y.count.cmp(&x.count).then_with(|| a.cmp(b)));
+        let of_files = pid.is_some_and(|pid| {
+            matches!(Whose::of(&group[0].0, Some(pid)), Some(Whose::Process { .. }))
+        });
+        if of_files {
+            // One process, whatever its threads are called.
+            let sum = sum(&group);
+            alone.push(vec![(group[0].0, sum)]);
+        } else if group.len() > MAX_ALIKE {
             alone.push(group);
         } else {
             alone.extend(group.into_iter().map(|one| vec![one]));
@@ -92,61 +143,92 @@ fn alike(failing: &HashMap<FailureKey, Failing>) -> Vec<Vec<(&FailureKey, &Faili
     alone
 }
 
+/// The failures of each process; of none where it isn't known.
+pub(super) fn by_process(failing: &Failing) -> Vec<(Option<u32>, Failing)> {
+    let part = |count: u64| {
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = count as f64 / failing.count.max(1) as f64;
+        failing.per_s * share
+    };
+    let of = |(&pid, &count): (&u32, &u64)| {
+        let who = BTreeMap::from([(pid, count)]);
+        (Some(pid), Failing { count, per_s: part(count), who })
+    };
+    let mut all: Vec<_> = failing.who.iter().map(of).collect();
+    let nobodys = failing.count - failing.who.values().sum::<u64>();
+    if nobodys > 0 {
+        all.push((None, Failing { count: nobodys, per_s: part(nobodys), who: BTreeMap::new() }));
+    }
+    all
+}
+
+fn sum(group: &[(FailureKey, Failing)]) -> Failing {
+    let mut sum = Failing::default();
+    for (_, failing) in group {
+        sum.count += failing.count;
+        sum.per_s += failing.per_s;
+        for (&pid, count) in &failing.who {
+            *sum.who.entry(pid).or_default() += count;
+        }
+    }
+    sum
+}
+
+/// Of as bad ones those of ceilings come first, then by the order of magnitude of their rate: within one they
+/// stay where they are from second to second.
 fn worst_first(a: &Incident, b: &Incident) -> Ordering {
     let by_ceiling = |incident: &Incident| matches!(incident.about, About::Ceiling(_));
+    let magnitude = |incident: &Incident| incident.per_s.max(0.1).log2().round();
     (b.status.cmp(&a.status))
         .then(by_ceiling(b).cmp(&by_ceiling(a)))
-        .then(b.per_s.total_cmp(&a.per_s))
+        .then(magnitude(b).total_cmp(&magnitude(a)))
         .then_with(|| a.sentence.cmp(&b.sentence))
 }
 
 impl Facts<'_> {
-    fn of_failures(&self, key: &FailureKey, failing: &Failing) -> Option<Incident> {
+    fn of_failures(&self, key: &FailureKey, failing: &Failing) -> Incident {
         let who = who(key, &failing.who);
-        let pid = most(&failing.who);
-        let whose = Whose::of(key, pid);
+        let whose = Whose::of(key, most(&failing.who));
         let ceiling = whose.and_then(|whose| self.fullest(whose));
-        let (what, about, remedy) = match (whose, ceiling) {
-            (Some(whose), ceiling) => (
-                what_fails(&who, key, ceiling),
-                ceiling
-                    .map_or_else(|| about(key), |ceiling| About::Ceiling(ceiling.subject.clone())),
-                ceiling.map_or_else(|| advice_of(whose), |ceiling| ceiling.remedy.clone()),
-            ),
-            (None, _) if is_noise(key) => return None,
-            (None, _) => {
-                let advice = key.reason.map(|reason| reason.advice().to_owned());
-                (what_fails(&who, key, None), about(key), advice.into_iter().collect())
-            }
+        let what = what_fails(&who, key, ceiling);
+        let (about, remedy) = match (ceiling, whose) {
+            (Some(ceiling), _) => (About::Ceiling(ceiling.subject.clone()), ceiling.remedy.clone()),
+            (None, Some(whose)) => (about(key), advice_of(whose)),
+            (None, None) => (about(key), advice(key.reason)),
         };
         let status = if whose.is_some() { Status::Critical } else { Status::Warning };
-        let sentence = format!("{what}; {}{}", failures(failing), self.place(key.netns));
-        let inferred = ceiling.is_some_and(|ceiling| ceiling.inferred);
-        let doubt = self.doubt(inferred);
-        Some(Incident { status, about, sentence, remedy, per_s: failing.per_s, doubt })
+        let sentence = format!("{what}; {}{}", self.failures(failing), self.place(key.netns));
+        let doubt = self.doubt(ceiling.is_some_and(|ceiling| ceiling.inferred));
+        Incident { status, about, sentence, remedy, per_s: failing.per_s, doubt }
     }
 
     /// `group`: alike but for their upstream, most failures first.
-    fn of_many(&self, group: &[(&FailureKey, &Failing)]) -> Option<Incident> {
+    fn of_many(&self, group: &[(FailureKey, Failing)]) -> Option<Incident> {
         let (key, _) = group.first()?;
-        let mut sum = Failing::default();
-        for (_, failing) in group {
-            sum.count += failing.count;
-            sum.per_s += failing.per_s;
-            for (&pid, count) in &failing.who {
-                *sum.who.entry(pid).or_default() += count;
-            }
-        }
+        let sum = sum(group);
         let more = thousands(group.len() as u64 - 1);
         let what = what_fails(&who(key, &sum.who), key, None);
         let sentence = format!(
             "{what}, and {more} more like it; {} in all{}",
-            failures(&sum),
+            self.failures(&sum),
             self.place(key.netns)
         );
-        let remedy = key.reason.map(|reason| reason.advice().to_owned()).into_iter().collect();
+        let remedy = advice(key.reason);
         let (status, per_s, doubt) = (Status::Warning, sum.per_s, self.doubt(false));
         Some(Incident { status, about: about(key), sentence, remedy, per_s, doubt })
+    }
+
+    fn failures(&self, failing: &Failing) -> String {
+        // None in the newest seconds, but some before.
+        if failing.per_s > 0.0 {
+            format!("{} failures/s", rate(failing.per_s))
+        } else {
+            format!(
+                "{} failures in the last {}, none now",
+                thousands(failing.count),
+                time_left(self.window_s)
+            )
+        }
     }
 
     fn of_finding(&self, judged: &Judged) -> Option<Incident> {
@@ -156,13 +238,15 @@ impl Facts<'_> {
         if *status < Status::Warning && soon.is_none() {
             return None;
         }
-        let lately = |failed: &&Failed| failed.since == Since::Interval && failed.count > 0;
-        let failed: Vec<&Failed> = ceiling.failures.iter().filter(lately).collect();
-        let per_s = failed.iter().filter_map(|failed| failed.per_s).sum();
+        // What events tell is in an incident of its own, as long as it lasts.
+        let by_event = Whose::of_subject(&ceiling.subject).map(Whose::error);
+        let lately = |failed: &&Failed| {
+            failed.since == Since::Interval && failed.count > 0 && Some(failed.error) != by_event
+        };
+        let per_s = ceiling.drops_per_s();
         let mut sentence = usage(ceiling);
-        for failed in failed.iter().take(2) {
-            let often =
-                failed.per_s.map_or_else(|| thousands(failed.count), |per_s| rate(per_s) + "/s");
+        for failed in ceiling.failures.iter().filter(lately).take(2) {
+            let often = failed.per_s.map_or_else(|| thousands(failed.count), |it| rate(it) + "/s");
             sentence += &format!("; {} {often}", failed.error);
         }
         if let Some(seconds) = soon {
@@ -202,12 +286,6 @@ impl Facts<'_> {
     }
 }
 
-/// What goes on at every server all the time: clients that go away.
-fn is_noise(key: &FailureKey) -> bool {
-    let toward_upstream = key.dst.is_some() && key.dport.is_some();
-    key.call.is_none() && !toward_upstream
-}
-
 fn about(key: &FailureKey) -> About {
     match (key.dst, key.dport) {
         (Some(dst), Some(dport)) if dport != 0 => {
@@ -222,121 +300,6 @@ fn most(who: &BTreeMap<u32, u64>) -> Option<u32> {
     who.iter().max_by_key(|&(pid, count)| (count, std::cmp::Reverse(pid))).map(|(&pid, _)| pid)
 }
 
-/// `nginx[812] and 3 more`
-fn who(key: &FailureKey, who: &BTreeMap<u32, u64>) -> String {
-    let comm =
-        key.comm.map_or_else(|| "a process that is not known".to_owned(), |comm| comm.to_string());
-    match (most(who), who.len()) {
-        (None, _) => comm,
-        (Some(pid), 1) => format!("{comm}[{pid}]"),
-        (Some(pid), several) => format!("{comm}[{pid}] and {} more", several - 1),
-    }
-}
-
-fn failures(failing: &Failing) -> String {
-    // Fewer than one in the newest spans, but some before.
-    if failing.per_s > 0.0 {
-        format!("{} failures/s", rate(failing.per_s))
-    } else {
-        format!("{} failures in the last seconds", thousands(failing.count))
-    }
-}
-
-fn what_fails(who: &str, key: &FailureKey, ceiling: Option<&Ceiling>) -> String {
-    let at = |address: Option<std::net::IpAddr>, port: Option<u16>| match (address, port) {
-        (Some(address), Some(port)) => SocketAddr::new(address, port).to_string(),
-        (Some(address), None) => address.to_string(),
-        (None, _) => "?".to_owned(),
-    };
-    let of = |what: &str| {
-        ceiling.map_or_else(String::new, |ceiling| {
-            let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
-            format!(" ({used} of {limit} {what}{})", time_waits(ceiling))
-        })
-    };
-    match (key.reason, key.call) {
-        (Some(Reason::PortRangeExhausted), None) => {
-            let upstream = at(key.dst, key.dport);
-            format!("{who} can't connect to {upstream}: no free local port{}", of("used"))
-        }
-        (Some(Reason::PortRangeExhausted), _) => {
-            format!(
-                "{who} can't bind() to port 0 of {}: no free port{}",
-                at(key.src, None),
-                of("used")
-            )
-        }
-        (Some(Reason::ProcessFileLimit), _) => {
-            format!("{who} can't open more files: EMFILE{}", of("open"))
-        }
-        (Some(Reason::SystemFileLimit), _) => {
-            format!("{who} can't open a file: the host has no free one, ENFILE{}", of("open"))
-        }
-        (reason, call) => {
-            let reason = reason.map_or("failed", Reason::name);
-            let error = key.error.map_or_else(String::new, |error| format!(" ({error})"));
-            let what = match (call, reason) {
-                (Some(Call::Bind), _) => format!("can't bind() to {}", at(key.src, key.sport)),
-                (_, "reset") => format!("is cut off by {}", at(key.dst, key.dport)),
-                _ => format!("can't connect to {}", at(key.dst, key.dport)),
-            };
-            format!("{who} {what}: {reason}{error}")
-        }
-    }
-}
-
-fn time_waits(ceiling: &Ceiling) -> String {
-    let states = ceiling.traffic.as_ref().map(|traffic| &traffic.states);
-    match states.and_then(|states| states.get(&State::TIME_WAIT)) {
-        Some(&count) if count > 0 => format!("; {} TIME-WAIT", thousands(count)),
-        _ => String::new(),
-    }
-}
-
-/// How full a ceiling is, in words.
-fn usage(ceiling: &Ceiling) -> String {
-    let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
-    let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
-    let full = ceiling.headroom() == 0;
-    let whose = ceiling.who.iter().find_map(|user| match user {
-        User::Process(pid, comm, _) => Some(format!("{comm}[{pid}]: ")),
-        User::Address(..) => None,
-    });
-    let whose = whose.unwrap_or_default();
-    let waits = time_waits(ceiling);
-    match &ceiling.subject {
-        Subject::Upstream { .. } => format!(
-            "{whose}{}: {used} of {limit} local ports used ({percent} %){waits}",
-            ceiling.subject
-        ),
-        Subject::BindPool { .. } => {
-            format!("{}: {used} of {limit} ports used ({percent} %)", ceiling.subject)
-        }
-        Subject::TimeWait { .. } if full => {
-            format!(
-                "TIME-WAIT table full ({used} of {limit}): sockets that close are forgotten at once"
-            )
-        }
-        Subject::TimeWait { .. } => {
-            format!("{used} of {limit} entries in TIME-WAIT (tcp_max_tw_buckets, {percent} %)")
-        }
-        Subject::Process { .. } => {
-            format!("{}: {used} of {limit} files open ({percent} %)", ceiling.subject)
-        }
-        Subject::Host => format!("all processes: {used} of {limit} files open ({percent} %)"),
-        Subject::Conntrack { .. } if full => {
-            format!("new connections are dropped: conntrack table full ({used} of {limit})")
-        }
-        Subject::Conntrack { .. } => {
-            format!("conntrack table: {used} of {limit} entries ({percent} %)")
-        }
-        Subject::Listener { .. } => {
-            let listener = &ceiling.subject;
-            format!("{whose}accept queue of {listener}: {used} wait, backlog {limit} ({percent} %)")
-        }
-    }
-}
-
 /// What to do where no finding is there yet to say it.
 fn advice_of(whose: Whose) -> Vec<String> {
     let reason = match whose {
@@ -344,5 +307,9 @@ fn advice_of(whose: Whose) -> Vec<String> {
         Whose::Process { .. } => Reason::ProcessFileLimit,
         Whose::Host => Reason::SystemFileLimit,
     };
-    vec![reason.advice().to_owned()]
+    advice(Some(reason))
+}
+
+fn advice(reason: Option<Reason>) -> Vec<String> {
+    reason.map(|reason| reason.advice().to_owned()).into_iter().collect()
 }

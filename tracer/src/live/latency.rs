@@ -8,6 +8,8 @@ const STEPS: u32 = 4;
 const SHORTEST: u32 = 4;
 /// Doublings above it: up to 134 s, beyond what `connect()` waits for.
 const DOUBLINGS: u32 = 23;
+/// What a time counts when it is new.
+const WEIGHT: u32 = 4;
 const CELLS: usize = (STEPS * DOUBLINGS) as usize;
 
 /// Times by their steps; nothing is allocated before the first.
@@ -19,10 +21,10 @@ impl Histogram {
     pub fn note(&mut self, us: u64) {
         let cells = self.0.get_or_insert_with(|| Box::new([0; CELLS]));
         let cell = &mut cells[cell_of(us)];
-        *cell = cell.saturating_add(1);
+        *cell = cell.saturating_add(WEIGHT);
     }
 
-    /// All there is counts half from now on; a single one is forgotten.
+    /// All there is counts half from now on; a single one is forgotten at the third time.
     pub fn halve(&mut self) {
         if let Some(cells) = &mut self.0 {
             cells.iter_mut().for_each(|cell| *cell /= 2);
@@ -82,7 +84,7 @@ mod tests {
         let Latency { p50_us, p99_us } = histogram.percentiles().unwrap();
         assert!((200..=250).contains(&p50_us) && p99_us >= 3_000_000, "{p50_us} {p99_us}");
         histogram.note(u64::MAX);
-        for _ in 0..8 {
+        for _ in 0..12 {
             histogram.halve();
         }
         assert_eq!(histogram.percentiles(), None);

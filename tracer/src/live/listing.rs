@@ -12,7 +12,7 @@ use tracer_ebpf::state;
 
 use super::shot::{Ports, Sockets, Source, UpstreamKey};
 use crate::{
-    ceilings::{Ceiling, Kind, Subject, User, thresholds::Thresholds},
+    ceilings::{Ceiling, Subject, User, thresholds::Thresholds},
     check::{Judged, worst_first},
     event::Comm,
     kernel::{
@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// Most findings that are kept in full.
-const MAX_GAUGES: usize = 256;
+/// Most findings of a kind that are kept in full.
+const MAX_GAUGES: usize = 100;
 /// Most upstreams that are told of.
 const MAX_UPSTREAMS: usize = 16_384;
 /// Most source addresses of an upstream that are named.
@@ -68,6 +68,8 @@ pub struct ListedUpstream {
 pub struct ListedProcess {
     /// Its name.
     pub comm: Comm,
+    /// When it started: nanoseconds since boot, to the hundredth of a second.
+    pub started_ns: u64,
     /// Open files with numbers below the soft limit, and that limit.
     pub files: (u64, u64),
     /// Connections that clients made to it.
@@ -86,9 +88,12 @@ impl Listing {
             .map(|files| {
                 let files_of = (files.below_limit, files.soft);
                 let process = &files.process;
-                let listed =
-                    ListedProcess { comm: process.comm, files: files_of, inbound: 0, outbound: 0 };
-                (process.pid, listed)
+                let (comm, started_ns) = (process.comm, process.started_ns);
+                let (inbound, outbound) = (0, 0);
+                (
+                    process.pid,
+                    ListedProcess { comm, started_ns, files: files_of, inbound, outbound },
+                )
             })
             .collect();
         for namespace in &survey.namespaces {
@@ -175,7 +180,7 @@ impl Listing {
     }
 }
 
-/// The worst findings, and the fullest of each kind whatever it is.
+/// The worst findings of each kind; they come last that nobody depends on.
 fn worst(findings: Vec<Ceiling>, thresholds: &Thresholds, more: &mut u64) -> Vec<Arc<Judged>> {
     let total = findings.len();
     let mut judged: Vec<Judged> = findings
@@ -186,11 +191,11 @@ fn worst(findings: Vec<Ceiling>, thresholds: &Thresholds, more: &mut u64) -> Vec
         })
         .collect();
     judged.sort_by(worst_first);
-    let mut missing: HashSet<Kind> = Kind::ALL.into_iter().collect();
-    let mut kept = Vec::new();
-    for (index, mut judged) in judged.into_iter().enumerate() {
-        let first = !judged.ceiling.idle && missing.remove(&judged.ceiling.subject.kind());
-        if index < MAX_GAUGES || first {
+    let (mut of_kind, mut kept) = (HashMap::new(), Vec::new());
+    for mut judged in judged {
+        let of_kind = of_kind.entry(judged.ceiling.subject.kind()).or_insert(0);
+        if *of_kind < MAX_GAUGES {
+            *of_kind += 1;
             judged.ceiling.passing.ages_s = Vec::new();
             kept.push(Arc::new(judged));
         }

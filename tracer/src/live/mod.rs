@@ -27,10 +27,9 @@ use self::{
 };
 use crate::{
     ceilings::{
-        Since, Subject,
+        Subject,
         tally::{Tally, Whose},
     },
-    check::Judged,
     event::{Event, Loss},
     failures::FailureKey,
     table::Change,
@@ -81,6 +80,9 @@ impl Live {
 
     /// Takes what was found on the host.
     pub fn listed(&mut self, listing: Listing) {
+        for (&pid, process) in &listing.processes {
+            self.traffic.restarted(pid, process.started_ns);
+        }
         self.listing = listing;
         self.listed = true;
     }
@@ -104,8 +106,8 @@ impl Live {
         self.last_ns = Some(at_ns);
         #[expect(clippy::cast_precision_loss, reason = "a time")]
         let seconds = passed_ns as f64 / 1e9;
-        self.recent.advance(seconds);
-        self.traffic.advance();
+        self.recent.advance(at_ns, seconds);
+        self.traffic.advance(at_ns);
         let failing = self.recent.failing();
         let listing_ms = self.listing.cost_s * 1e3;
         let ground = self.ground(Ground { listing_ms, ..ground }, seconds);
@@ -113,9 +115,10 @@ impl Live {
             failing: &failing,
             gauges: &self.listing.gauges,
             own_netns: self.own_netns,
-            losing: ground.losing,
+            window_s: self.recent.seconds(),
+            losing: ground.losing || self.recent.unlisted() > 0,
         };
-        let incidents = incident::incidents(&facts);
+        let (incidents, more_incidents) = incident::incidents(&facts);
         self.failing = incidents.iter().any(|incident| incident.per_s > 0.0);
         let blind = ground.blind.is_some();
         Shot {
@@ -127,6 +130,7 @@ impl Live {
             upstreams: Arc::new(self.upstreams(seconds, blind)),
             processes: Arc::new(self.processes(seconds)),
             left_out: LeftOut {
+                incidents: more_incidents,
                 gauges: self.listing.more_gauges,
                 upstreams: self.listing.more_upstreams,
                 processes: 0,
@@ -142,17 +146,16 @@ impl Live {
         let losing = self.lost != std::mem::replace(&mut self.lost_before, self.lost);
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
         let events_per_s = if seconds > 0.0 { new as f64 / seconds } else { 0.0 };
-        Ground { events_per_s, events: self.events, lost: self.lost, losing, ..ground }
+        let unlisted = self.traffic.unlisted + self.recent.unlisted();
+        Ground { events_per_s, events: self.events, lost: self.lost, losing, unlisted, ..ground }
     }
 
     fn gauges(&mut self, failing: &HashMap<FailureKey, Failing>) -> Vec<Gauge> {
         let mut rates: HashMap<Whose, f64> = HashMap::new();
         for (key, failing) in failing {
-            for (&pid, &count) in &failing.who {
-                if let Some(whose) = Whose::of(key, Some(pid)) {
-                    #[expect(clippy::cast_precision_loss, reason = "a share")]
-                    let share = count as f64 / failing.count.max(1) as f64;
-                    *rates.entry(whose).or_default() += failing.per_s * share;
+            for (pid, of_it) in incident::by_process(failing) {
+                if let Some(whose) = Whose::of(key, pid) {
+                    *rates.entry(whose).or_default() += of_it.per_s;
                 }
             }
         }
@@ -176,7 +179,7 @@ impl Live {
                 Gauge {
                     judged: Arc::clone(judged),
                     trend: trend.iter().copied().collect(),
-                    fails_per_s: by_event.copied().unwrap_or_else(|| by_counters(judged)),
+                    fails_per_s: by_event.copied().unwrap_or_else(|| judged.ceiling.drops_per_s()),
                 }
             })
             .collect()
@@ -230,7 +233,7 @@ impl Live {
         }
         Some(Process {
             pid,
-            comm: doing.map(|doing| doing.comm).or(listed.map(|of| of.comm))?,
+            comm: listed.map(|of| of.comm).or(doing.map(|doing| doing.comm))?,
             files: listed.map(|of| of.files),
             connections: listed.map(|of| (of.inbound, of.outbound)),
             served_per_s: doing.map_or(0.0, |doing| doing.served.per_s(seconds)),
@@ -240,11 +243,4 @@ impl Live {
             worst: doing.and_then(|doing| doing.failures.first()?.0),
         })
     }
-}
-
-/// Failures a second by the kernel's own counters, lately.
-fn by_counters(judged: &Judged) -> f64 {
-    let failures = judged.ceiling.failures.iter();
-    let lately = failures.filter(|failed| failed.since == Since::Interval);
-    lately.filter_map(|failed| failed.per_s).sum()
 }

@@ -2,23 +2,32 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry};
 
-use crate::{ceilings::tally::Tally, event::Event, failures::FailureKey, reason::Failure};
+use crate::{
+    ceilings::tally::{Tally, Whose},
+    event::Event,
+    failures::FailureKey,
+    reason::Failure,
+};
 
-/// Spans that are kept; a failure is forgotten after as many.
-const SPANS: usize = 5;
-/// The newest spans, by which rates are told.
-const LATEST: usize = 2;
-/// Most rows of a span; failures beyond them are in no incident.
+/// For how long a failure is one of these, seconds.
+pub const WINDOW_S: f64 = 5.0;
+/// The newest seconds, by which rates are told.
+const LATEST_S: f64 = 2.0;
+/// Most rows of a span that a ceiling caused, and most of the others.
 const MAX_ROWS: usize = 4096;
+/// Most rows of a span that begin with a failure of the same process: none takes the room of all.
+const MAX_ROWS_OF_ONE: u32 = 1024;
 /// Most processes that a row tells apart.
 const MAX_PIDS: usize = 64;
+/// What is older than this when a span begins came late: after a pause.
+const LATE_NS: u64 = 2_000_000_000;
 
 /// The failures of one row.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Failing {
-    /// How many in all spans.
+    /// How many in the window.
     pub count: u64,
-    /// A second, in the newest ones.
+    /// A second, in its newest part.
     pub per_s: f64,
     /// By process; what is missing to `count` has no owner that is known, or no room.
     pub who: BTreeMap<u32, u64>,
@@ -29,45 +38,65 @@ pub struct Failing {
 struct Span {
     seconds: f64,
     rows: HashMap<FailureKey, (u64, BTreeMap<u32, u64>)>,
+    /// Rows that a ceiling caused.
+    of_ceilings: usize,
+    /// Rows by the process of their first failure.
+    of_process: HashMap<Option<u32>, u32>,
+    /// Failures that found no room for a row of their own.
+    unlisted: u64,
 }
 
 /// The last spans.
 #[derive(Debug, Default)]
 pub struct Recent {
-    /// The newest last: it is the one that goes on.
-    spans: VecDeque<Span>,
+    /// Those that have ended, the newest last.
+    ended: VecDeque<Span>,
+    current: Span,
+    begun_ns: u64,
 }
 
 impl Recent {
-    /// Folds a failure in.
+    /// Folds a failure in, unless it is one that servers have all the time.
     pub fn note(&mut self, event: &Event, failure: Failure) {
-        let Some(key) = FailureKey::of(event, failure) else { return };
-        if self.spans.is_empty() {
-            self.spans.push_back(Span::default());
+        let Some(key) = FailureKey::of(event, failure).filter(|key| !is_noise(key)) else { return };
+        if event.ts_ns().saturating_add(LATE_NS) < self.begun_ns {
+            return;
         }
-        let Some(span) = self.spans.back_mut() else { return };
-        let full = span.rows.len() >= MAX_ROWS;
+        let span = &mut self.current;
+        let pid = event.owner().map(|owner| owner.pid);
         let (count, who) = match span.rows.entry(key) {
             Entry::Occupied(row) => row.into_mut(),
-            Entry::Vacant(_) if full => return,
-            Entry::Vacant(room) => room.insert(Default::default()),
+            Entry::Vacant(room) => {
+                let of_ceiling = Whose::of(&key, pid).is_some();
+                let others = span.of_process.values().sum::<u32>() as usize - span.of_ceilings;
+                let rows = if of_ceiling { span.of_ceilings } else { others };
+                let of_process = span.of_process.entry(pid).or_default();
+                if rows >= MAX_ROWS || *of_process >= MAX_ROWS_OF_ONE {
+                    span.unlisted += 1;
+                    return;
+                }
+                *of_process += 1;
+                span.of_ceilings += usize::from(of_ceiling);
+                room.insert(Default::default())
+            }
         };
         *count += 1;
-        if let Some(owner) = event.owner()
-            && (who.len() < MAX_PIDS || who.contains_key(&owner.pid))
+        if let Some(pid) = pid
+            && (who.len() < MAX_PIDS || who.contains_key(&pid))
         {
-            *who.entry(owner.pid).or_default() += 1;
+            *who.entry(pid).or_default() += 1;
         }
     }
 
-    /// Ends a span that lasted for so many seconds, and begins the next.
-    pub fn advance(&mut self, seconds: f64) {
-        if let Some(span) = self.spans.back_mut() {
-            span.seconds = seconds;
-        }
-        self.spans.push_back(Span::default());
-        while self.spans.len() > SPANS + 1 {
-            self.spans.pop_front();
+    /// Ends a span that lasted for so many seconds, and begins the next, `at_ns` after boot.
+    pub fn advance(&mut self, at_ns: u64, seconds: f64) {
+        let mut span = std::mem::take(&mut self.current);
+        span.seconds = seconds;
+        self.ended.push_back(span);
+        self.begun_ns = at_ns;
+        while self.ended.iter().skip(1).map(|span| span.seconds).sum::<f64>() >= WINDOW_S - SLACK_S
+        {
+            self.ended.pop_front();
         }
     }
 
@@ -75,10 +104,8 @@ impl Recent {
     #[must_use]
     pub fn failing(&self) -> HashMap<FailureKey, Failing> {
         let mut failing: HashMap<FailureKey, Failing> = HashMap::new();
-        let ended = self.ended();
-        let newest = ended.saturating_sub(LATEST);
-        let latest_s: f64 = self.spans.range(newest..ended).map(|span| span.seconds).sum();
-        for (index, span) in self.spans.range(..ended).enumerate() {
+        let (newest, latest_s) = self.newest();
+        for (index, span) in self.ended.iter().enumerate() {
             for (key, (count, who)) in &span.rows {
                 let row = failing.entry(*key).or_default();
                 row.count += count;
@@ -93,13 +120,23 @@ impl Recent {
         failing
     }
 
+    /// Failures that are in no row.
+    #[must_use]
+    pub fn unlisted(&self) -> u64 {
+        self.ended.iter().map(|span| span.unlisted).sum()
+    }
+
+    /// Seconds that the spans cover.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.ended.iter().map(|span| span.seconds).sum()
+    }
+
     /// The same as a ceiling's failures, and the seconds that they are of.
     #[must_use]
     pub fn tally(&self) -> (Tally, f64) {
         let mut tally = Tally::default();
-        let ended = self.spans.range(..self.ended());
-        let seconds = ended.clone().map(|span| span.seconds).sum();
-        for (key, (count, who)) in ended.flat_map(|span| &span.rows) {
+        for (key, (count, who)) in self.ended.iter().flat_map(|span| &span.rows) {
             for (&pid, &count) in who {
                 tally.add(key, Some(pid), count);
             }
@@ -108,12 +145,28 @@ impl Recent {
                 tally.add(key, None, nobodys);
             }
         }
-        (tally, seconds)
+        (tally, self.seconds())
     }
 
-    fn ended(&self) -> usize {
-        self.spans.len().saturating_sub(1)
+    /// From which span on they are the newest ones, and the seconds of these.
+    fn newest(&self) -> (usize, f64) {
+        let mut seconds = 0.0;
+        let mut newest = self.ended.len();
+        while newest > 0 && seconds < LATEST_S - SLACK_S {
+            newest -= 1;
+            seconds += self.ended[newest].seconds;
+        }
+        (newest, seconds)
     }
+}
+
+/// A timer's second is a little more or less than one.
+const SLACK_S: f64 = 0.3;
+
+/// What goes on at every server all the time: clients that go away.
+fn is_noise(key: &FailureKey) -> bool {
+    let toward_upstream = key.dst.is_some() && key.dport.is_some();
+    key.call.is_none() && !toward_upstream
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
@@ -124,7 +177,10 @@ fn per_s(count: u64, seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ceilings::tally::Whose, live::testing, reason::Reason};
+    use crate::{
+        live::testing,
+        reason::{Failure, Reason},
+    };
 
     fn exhausted(recent: &mut Recent, pid: u32, times: u32) {
         let (event, failure) = testing::exhausted(pid, 9001);
@@ -138,7 +194,7 @@ mod tests {
         let mut recent = Recent::default();
         exhausted(&mut recent, 812, 30);
         exhausted(&mut recent, 813, 10);
-        recent.advance(2.0);
+        recent.advance(0, 2.0);
         let failing = recent.failing();
         let (key, row) = failing.iter().next().unwrap();
         assert_eq!(key.reason, Some(Reason::PortRangeExhausted));
@@ -149,15 +205,30 @@ mod tests {
         assert_eq!((tally.of(whose).unwrap().total, seconds), (40, 2.0));
 
         exhausted(&mut recent, 812, 5);
-        recent.advance(1.0);
-        recent.advance(1.0);
+        recent.advance(0, 1.0);
+        recent.advance(0, 1.0);
         let failing = recent.failing();
         let row = failing.values().next().unwrap();
         assert_eq!((row.count, row.per_s), (45, 2.5));
-        for _ in 0..SPANS {
-            recent.advance(1.0);
+        for _ in 0..5 {
+            recent.advance(0, 1.0);
         }
         assert!(recent.failing().is_empty());
+    }
+
+    #[test]
+    fn windows_are_of_seconds_whatever_a_span_lasts() {
+        for (span_s, spans) in [(0.2, 25), (1.0, 5), (10.0, 1), (60.0, 1)] {
+            let mut recent = Recent::default();
+            exhausted(&mut recent, 812, 10);
+            recent.advance(0, span_s);
+            let mut lasted: i32 = 0;
+            while !recent.failing().is_empty() {
+                recent.advance(0, span_s);
+                lasted += 1;
+            }
+            assert!((lasted - spans).abs() <= 2, "{span_s}: {lasted}");
+        }
     }
 
     #[test]
@@ -165,5 +236,32 @@ mod tests {
         let mut recent = Recent::default();
         exhausted(&mut recent, 812, 3);
         assert!(recent.failing().is_empty());
+    }
+
+    #[test]
+    fn what_comes_late_is_of_another_moment() {
+        let mut recent = Recent::default();
+        recent.advance(60_000_000_000, 1.0);
+        // It is one of the first nanoseconds since boot.
+        exhausted(&mut recent, 812, 3);
+        recent.advance(61_000_000_000, 1.0);
+        assert!(recent.failing().is_empty());
+    }
+
+    #[test]
+    fn no_process_takes_the_room_of_others() {
+        let mut recent = Recent::default();
+        let refused = Failure { reason: Some(Reason::Refused), error: None };
+        for address in 0..20_000 {
+            let (event, _) = testing::exhausted_to(address);
+            recent.note(&event, refused);
+        }
+        let (event, _) = testing::exhausted(813, 9001);
+        recent.note(&event, refused);
+        exhausted(&mut recent, 814, 1);
+        recent.advance(0, 1.0);
+        let failing = recent.failing();
+        assert_eq!(failing.len(), MAX_ROWS_OF_ONE as usize + 2);
+        assert_eq!(recent.unlisted(), 20_000 - u64::from(MAX_ROWS_OF_ONE));
     }
 }

@@ -40,6 +40,8 @@ pub struct Shot {
 /// Rows that a shot has no room for: the quietest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
+    /// Incidents.
+    pub incidents: u64,
     /// Findings.
     pub gauges: u64,
     /// Upstreams.
@@ -232,7 +234,8 @@ pub struct Ground {
     pub lost: Loss,
     /// Lost since the shot before.
     pub losing: bool,
-    /// Failures that are in totals only, since there was no room for their row.
+    /// Events that are in no row of an upstream or a process, and failures of the last seconds that are in no
+    /// incident: there was no room for more.
     pub unlisted: u64,
     /// Processor time of ours, percent of one core, since the shot before.
     pub cpu_percent: f64,

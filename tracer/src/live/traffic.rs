@@ -18,14 +18,20 @@ use crate::{
 const MAX_UPSTREAMS: usize = 16_384;
 /// Most processes that are kept apart.
 const MAX_PROCESSES: usize = 16_384;
-/// One without an event for as many shots makes room for others.
-const IDLE_SHOTS: u64 = 600;
-/// A process without an event for as many shots is quiet;
-const QUIET_SHOTS: u64 = 5;
-/// one whose calls failed for as many.
-const FAILED_SHOTS: u64 = 60;
-/// Shots after which what a histogram holds counts half.
-const HALVE_EVERY: u64 = 10;
+/// Nanoseconds in a second.
+const SECOND: u64 = 1_000_000_000;
+/// One without an event for so long makes room for others,
+const IDLE_NS: u64 = 600 * SECOND;
+/// and one that never had a connection for so long.
+const FUTILE_NS: u64 = 5 * SECOND;
+/// A process without an event for so long is quiet;
+const QUIET_NS: u64 = 5 * SECOND;
+/// one whose calls failed for so long.
+const FAILED_NS: u64 = 60 * SECOND;
+/// When a process started is told to this.
+const CLOCK_TICK_NS: u64 = SECOND / 100;
+/// What a histogram holds counts half as often.
+const HALVE_EVERY_NS: u64 = 10 * SECOND;
 
 /// A count, and what it was at the last shot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -91,7 +97,7 @@ pub struct Flow {
     /// All of them.
     pub failed: Counter,
     latency: Histogram,
-    active: u64,
+    active_ns: u64,
 }
 
 impl Flow {
@@ -124,14 +130,14 @@ pub struct Doing {
     pub failures: Failures,
     /// All of them.
     pub failed: Counter,
-    active: u64,
+    active_ns: u64,
 }
 
 impl Doing {
     fn of(comm: Comm) -> Self {
         let none = Counter::default;
         let (opened, served, failed) = (none(), none(), none());
-        Self { comm, opened, served, failures: Vec::new(), failed, active: 0 }
+        Self { comm, opened, served, failures: Vec::new(), failed, active_ns: 0 }
     }
 }
 
@@ -140,11 +146,10 @@ impl Doing {
 pub struct Traffic {
     upstreams: HashMap<UpstreamKey, Flow>,
     processes: HashMap<u32, Doing>,
-    shots: u64,
-    /// Events of upstreams for which there was no room.
-    pub unlisted_upstreams: u64,
-    /// Events of processes for which there was no room.
-    pub unlisted_processes: u64,
+    now_ns: u64,
+    halved_ns: u64,
+    /// Events of upstreams or processes for which there was no room.
+    pub unlisted: u64,
 }
 
 impl Traffic {
@@ -155,7 +160,7 @@ impl Traffic {
             Event::CallFailed(failed) => self.call(failed, failure),
             Event::TimeWait(entered) => {
                 if let Some(key) = upstream(&entered.subject, entered.passive, false)
-                    && let Some(flow) = self.flow(key)
+                    && let Some(flow) = self.flow(key, entered.subject.ts_ns)
                 {
                     flow.time_wait.add();
                     flow.inferred |= entered.inferred;
@@ -166,6 +171,7 @@ impl Traffic {
     }
 
     fn state(&mut self, change: &StateChange, failure: Option<Failure>) {
+        let ts_ns = change.subject.ts_ns;
         let connecting = change.old == State::SYN_SENT;
         let opened = connecting && change.new == State::ESTABLISHED;
         let ended = change.old == State::ESTABLISHED && change.new != State::ESTABLISHED;
@@ -173,7 +179,7 @@ impl Traffic {
             return;
         }
         if let Some(key) = upstream(&change.subject, change.passive, connecting)
-            && let Some(flow) = self.flow(key)
+            && let Some(flow) = self.flow(key, ts_ns)
         {
             if opened {
                 flow.opened.add();
@@ -194,7 +200,7 @@ impl Traffic {
                 count_failure(&mut flow.failures, failure.reason);
             }
         }
-        if let Some(doing) = change.subject.owner.and_then(|owner| self.doing(owner)) {
+        if let Some(doing) = change.subject.owner.and_then(|owner| self.doing(owner, ts_ns)) {
             if opened {
                 doing.opened.add();
             }
@@ -210,63 +216,79 @@ impl Traffic {
 
     fn call(&mut self, failed: &CallFailed, failure: Option<Failure>) {
         let Some(failure) = failure else { return };
+        let ts_ns = failed.subject.ts_ns;
         if let Some(key) = upstream(&failed.subject, false, true)
-            && let Some(flow) = self.flow(key)
+            && let Some(flow) = self.flow(key, ts_ns)
         {
             flow.failed.add();
             count_failure(&mut flow.failures, failure.reason);
         }
-        if let Some(doing) = failed.subject.owner.and_then(|owner| self.doing(owner)) {
+        if let Some(doing) = failed.subject.owner.and_then(|owner| self.doing(owner, ts_ns)) {
             doing.failed.add();
             count_failure(&mut doing.failures, failure.reason);
         }
     }
 
-    fn flow(&mut self, key: UpstreamKey) -> Option<&mut Flow> {
+    fn flow(&mut self, key: UpstreamKey, ts_ns: u64) -> Option<&mut Flow> {
         let full = self.upstreams.len() >= MAX_UPSTREAMS;
         let flow = match self.upstreams.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if full => {
-                self.unlisted_upstreams += 1;
+                self.unlisted += 1;
                 return None;
             }
             Entry::Vacant(room) => room.insert(Flow::default()),
         };
-        flow.active = self.shots;
+        flow.active_ns = ts_ns;
         Some(flow)
     }
 
-    fn doing(&mut self, owner: Owner) -> Option<&mut Doing> {
+    fn doing(&mut self, owner: Owner, ts_ns: u64) -> Option<&mut Doing> {
         let full = self.processes.len() >= MAX_PROCESSES;
         let doing = match self.processes.entry(owner.pid) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(_) if full => {
-                self.unlisted_processes += 1;
+                self.unlisted += 1;
                 return None;
             }
             Entry::Vacant(room) => room.insert(Doing::of(owner.comm)),
         };
-        doing.active = self.shots;
+        doing.active_ns = ts_ns;
         Some(doing)
     }
 
-    /// A shot is made: rates are those since the last one.
-    pub fn advance(&mut self) {
-        self.shots += 1;
-        let oldest = self.shots.saturating_sub(IDLE_SHOTS);
-        let halve = self.shots.is_multiple_of(HALVE_EVERY);
+    /// A shot is made, `at_ns` after boot: rates are those since the last one.
+    pub fn advance(&mut self, at_ns: u64) {
+        let since = |active_ns: u64| at_ns.saturating_sub(active_ns);
+        let halve = since(self.halved_ns) >= HALVE_EVERY_NS;
+        if halve {
+            self.halved_ns = at_ns;
+        }
+        self.now_ns = at_ns;
         let crowded = self.upstreams.len() > MAX_UPSTREAMS / 2;
         self.upstreams.retain(|_, flow| {
             flow.advance(halve);
-            !crowded || flow.active >= oldest
+            let futile = flow.opened.total == 0 && since(flow.active_ns) >= FUTILE_NS;
+            !crowded || (since(flow.active_ns) < IDLE_NS && !futile)
         });
         let crowded = self.processes.len() > MAX_PROCESSES / 2;
         self.processes.retain(|_, doing| {
             for counter in [&mut doing.opened, &mut doing.served, &mut doing.failed] {
                 counter.advance();
             }
-            !crowded || doing.active >= oldest
+            !crowded || since(doing.active_ns) < FAILED_NS
         });
+    }
+
+    /// Forgets what a process did whose id has been given to another one, which started `started_ns` after boot.
+    pub fn restarted(&mut self, pid: u32, started_ns: u64) {
+        if self
+            .processes
+            .get(&pid)
+            .is_some_and(|doing| doing.active_ns + CLOCK_TICK_NS < started_ns)
+        {
+            self.processes.remove(&pid);
+        }
     }
 
     /// By upstream, in no order.
@@ -278,8 +300,8 @@ impl Traffic {
     /// Whether a process has had no event for a while: for a longer one where something of it failed.
     #[must_use]
     pub fn is_quiet(&self, doing: &Doing) -> bool {
-        let shots = if doing.failed.total > 0 { FAILED_SHOTS } else { QUIET_SHOTS };
-        doing.active + shots < self.shots
+        let after_ns = if doing.failed.total > 0 { FAILED_NS } else { QUIET_NS };
+        self.now_ns.saturating_sub(doing.active_ns) > after_ns
     }
 
     /// By process, in no order.
@@ -312,15 +334,19 @@ mod tests {
                 traffic.note(&event, Some(failure));
             }
         }
-        traffic.advance();
+        traffic.advance(SECOND);
         let upstreams: HashMap<_, _> =
             traffic.upstreams().iter().map(|(key, flow)| (key.dport, flow)).collect();
         assert_eq!(upstreams[&9001].failures, [(Some(Reason::PortRangeExhausted), 50)]);
         assert!((upstreams[&9001].failed.per_s(2.0) - 25.0).abs() < 1e-9);
         assert_eq!(upstreams[&9002].failed.total, 1);
         assert_eq!(traffic.processes()[&812].failed.total, 31);
-        traffic.advance();
+        traffic.advance(2 * SECOND);
         assert!(traffic.processes()[&812].failed.per_s(1.0).abs() < 1e-9);
+        traffic.restarted(812, 1);
+        assert!(traffic.processes().contains_key(&812));
+        traffic.restarted(812, 9 * SECOND);
+        assert!(!traffic.processes().contains_key(&812), "its id was given to another one");
     }
 
     #[test]
@@ -348,17 +374,20 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_are_bounded_and_idle_ones_make_room() {
+    fn upstreams_are_bounded_and_futile_ones_make_room() {
         let mut traffic = Traffic::default();
         for index in 0..MAX_UPSTREAMS + 5 {
             let (event, failure) = testing::exhausted_to(u32::try_from(index).unwrap());
             traffic.note(&event, Some(failure));
         }
         assert_eq!(traffic.upstreams().len(), MAX_UPSTREAMS);
-        assert_eq!(traffic.unlisted_upstreams, 5);
-        for _ in 0..=IDLE_SHOTS {
-            traffic.advance();
+        assert_eq!(traffic.unlisted, 5);
+        traffic.advance(SECOND);
+        for event in testing::connection(812, 9001, 1500) {
+            traffic.note(&event, None);
         }
-        assert!(traffic.upstreams().is_empty());
+        assert_eq!(traffic.upstreams().len(), MAX_UPSTREAMS, "full");
+        traffic.advance(2 * FUTILE_NS);
+        assert!(traffic.upstreams().is_empty(), "none of them ever had a connection");
     }
 }

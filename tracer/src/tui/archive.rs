@@ -1,9 +1,15 @@
 //! The last ten minutes: a shot a second, each reduced to what is worst in it.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use super::rows::Row;
-use crate::live::shot::{Gauge, Shot, Upstream};
+use crate::{
+    ceilings::Kind,
+    live::shot::{Gauge, Shot, Upstream},
+};
 
 /// Shots that are kept: ten minutes of them.
 pub(super) const MAX_SHOTS: usize = 600;
@@ -78,13 +84,15 @@ fn reduce(shot: &Shot, before: Option<&Shot>) -> Shot {
     let mut left_out = shot.left_out;
     left_out.upstreams += fewer;
     left_out.processes += fewer_processes;
-    left_out.gauges += shot.gauges.len().saturating_sub(MAX_GAUGES) as u64;
+    let gauges = first_of_all_kinds(&shot.gauges);
+    left_out.gauges += (shot.gauges.len() - gauges.len()) as u64;
+    left_out.incidents += shot.incidents.len().saturating_sub(MAX_INCIDENTS) as u64;
     Shot {
         at_ns: shot.at_ns,
         rates_s: shot.rates_s,
         listed_ns: shot.listed_ns,
         incidents: shot.incidents.iter().take(MAX_INCIDENTS).cloned().collect(),
-        gauges: shot.gauges.iter().take(MAX_GAUGES).map(|gauge| keep(gauge, before)).collect(),
+        gauges: gauges.into_iter().map(|gauge| keep(gauge, before)).collect(),
         upstreams: Arc::new(upstreams),
         processes: Arc::new(processes),
         left_out,
@@ -103,6 +111,20 @@ fn worst<R: Row + Clone>(rows: &[R], most: usize) -> (Vec<R>, u64) {
     }
     order.sort_unstable_by(|a, b| a.before(b));
     (order.into_iter().cloned().collect(), rows.len().saturating_sub(most) as u64)
+}
+
+/// The worst findings, the fullest of each kind among them.
+fn first_of_all_kinds(gauges: &[Gauge]) -> Vec<&Gauge> {
+    let mut missing: HashSet<Kind> =
+        gauges.iter().map(|gauge| gauge.judged.ceiling.subject.kind()).collect();
+    let mut kept = Vec::new();
+    for gauge in gauges {
+        let first = missing.remove(&gauge.judged.ceiling.subject.kind());
+        if first || kept.len() + missing.len() < MAX_GAUGES {
+            kept.push(gauge);
+        }
+    }
+    kept
 }
 
 fn thin(upstream: &mut Upstream, index: usize) {

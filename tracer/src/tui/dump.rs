@@ -8,9 +8,13 @@ use super::{
     model::{Detail, Mode, Model, Pane, Time},
     rows::{Order, Row, Rows},
     spots::Ceilings,
+    theme::Tone,
     view::{self, doc::Doc},
 };
-use crate::live::shot::{Gauge, Shot};
+use crate::{
+    human::thousands,
+    live::shot::{Gauge, Shot},
+};
 
 /// Columns of a page of text.
 const PAGE: usize = 120;
@@ -120,6 +124,11 @@ fn overview(model: &Model, shot: &Shot, text: &mut String) {
     }
     if shot.incidents.is_empty() {
         view::overview::calm(&mut doc, shot);
+    }
+    if shot.left_out.incidents > 0 {
+        doc.gap();
+        let more = thousands(shot.left_out.incidents);
+        doc.text(&format!("{more} more incidents like these are not kept"), Tone::Plain);
     }
     doc.gap();
     add_all(text, &doc.lines());

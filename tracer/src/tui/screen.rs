@@ -56,6 +56,8 @@ pub struct Screen {
     tty: OwnedFd,
     /// What of the page the terminal has taken.
     written: usize,
+    /// It was given back.
+    left: bool,
 }
 
 impl Screen {
@@ -79,7 +81,7 @@ impl Screen {
         restore_on_panic();
         let page = Page::default();
         let terminal = new_terminal(&page)?;
-        let mut screen = Self { terminal, page, tty, written: 0 };
+        let mut screen = Self { terminal, page, tty, written: 0, left: true };
         screen.enter()?;
         Ok(screen)
     }
@@ -90,6 +92,7 @@ impl Screen {
     /// It refuses.
     pub fn enter(&mut self) -> Result<()> {
         enable_raw_mode().context("the terminal can't be switched to single keys")?;
+        self.left = false;
         self.command(EnterAlternateScreen);
         self.command(DisableLineWrap);
         self.command(Clear(ClearType::All));
@@ -100,6 +103,9 @@ impl Screen {
 
     /// Gives it back, for a time or for good.
     pub fn leave(&mut self) {
+        if std::mem::replace(&mut self.left, true) {
+            return;
+        }
         self.command(EnableLineWrap);
         self.command(LeaveAlternateScreen);
         self.command(Show);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    event::Errno,
+    event::{Errno, State},
     live::{recent::Recent, testing},
     reason::Failure,
 };
@@ -10,12 +10,13 @@ use crate::{
 fn failing(make: impl Fn(&mut Recent)) -> HashMap<FailureKey, Failing> {
     let mut recent = Recent::default();
     make(&mut recent);
-    recent.advance(1.0);
+    recent.advance(0, 1.0);
     recent.failing()
 }
 
 fn told(failing: &HashMap<FailureKey, Failing>, gauges: &[Arc<Judged>]) -> Vec<Incident> {
-    incidents(&Facts { failing, gauges, own_netns: Some(7), losing: false })
+    let (window_s, losing) = (5.0, false);
+    incidents(&Facts { failing, gauges, own_netns: Some(7), window_s, losing }).0
 }
 
 #[test]

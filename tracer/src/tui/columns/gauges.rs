@@ -1,8 +1,10 @@
 //! Columns of ceilings.
 
+use std::net::SocketAddr;
+
 use super::{Cell, Column, as_given, failing};
 use crate::{
-    ceilings::Ceiling,
+    ceilings::{Ceiling, Subject},
     human::{thousands, time_left},
     live::shot::Gauge,
     sink::check_text,
@@ -22,6 +24,18 @@ const SOON_S: f64 = 600.0;
 /// What stands before a figure that was inferred.
 pub(in crate::tui) fn mark(ceiling: &Ceiling) -> &'static str {
     if ceiling.inferred { "~" } else { "" }
+}
+
+/// Of what it is. Of an upstream its own address comes first, which stays where there is little room.
+pub(in crate::tui) fn name(ceiling: &Ceiling, own_netns: Option<u32>) -> String {
+    let text = check_text::subject(ceiling, own_netns);
+    match ceiling.subject {
+        Subject::Upstream { src, dst, dport, .. } => {
+            let upstream = SocketAddr::new(dst, dport);
+            text.replacen(&format!("{src} to {upstream}"), &format!("{upstream} from {src}"), 1)
+        }
+        _ => text,
+    }
 }
 
 fn when_full(gauge: &Gauge) -> Cell {
@@ -142,7 +156,7 @@ pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
         align: Align::Left,
         rank: 5,
         about: "of what, or of whom: the fullest one",
-        cell: |gauge, sight| check_text::subject(&gauge.judged.ceiling, sight.own_netns).into(),
+        cell: |gauge, sight| name(&gauge.judged.ceiling, sight.own_netns).into(),
         compare: as_given,
     },
 ];

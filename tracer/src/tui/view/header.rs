@@ -31,7 +31,9 @@ const MAX_BLIND: usize = 3;
 pub(super) fn status(shot: &Shot) -> Status {
     let incidents = shot.incidents.iter().map(|incident| incident.status);
     let gauges = shot.gauges.iter().map(|gauge| gauge.judged.status);
-    incidents.chain(gauges).max().unwrap_or(Status::Unknown)
+    let worst = incidents.chain(gauges).max().unwrap_or(Status::Unknown);
+    // Without events nobody knows whether anything fails.
+    if shot.ground.blind.is_some() { worst.max(Status::Unknown) } else { worst }
 }
 
 /// What is left for a pane.
@@ -79,7 +81,7 @@ fn summary(model: &Model, columns: u16) -> Line<'static> {
     }
     parts.extend(model.recording.as_ref().map(|recording| (recorded(recording), Tone::Strong)));
     if let Some(shot) = model.shot() {
-        match shot.incidents.len() {
+        match shot.incidents.len() as u64 + shot.left_out.incidents {
             0 => {}
             1 => parts.push(("1 incident".to_owned(), Tone::Plain)),
             some => parts.push((format!("{some} incidents"), Tone::Plain)),

@@ -87,12 +87,17 @@ fn banner(
         let block = blocks[index].iter().cloned();
         lines.extend(block.map(|line| (index == at, line)));
     }
-    if above + under > 0 && lines.len() < room {
-        let more = match (above, under) {
-            (0, under) => format!("more incidents: {under} below"),
-            (above, 0) => format!("more incidents: {above} above"),
-            (above, under) => format!("more incidents: {above} above, {under} below"),
-        };
+    let left_out = shot.left_out.incidents;
+    if (above + under > 0 || left_out > 0) && lines.len() < room {
+        let places = [
+            (above as u64, "above"),
+            (under as u64, "below"),
+            (left_out, "like these that are not kept"),
+        ];
+        let places = places.into_iter().filter(|&(count, _)| count > 0);
+        let places: Vec<_> =
+            places.map(|(count, place)| format!("{} {place}", thousands(count))).collect();
+        let more = format!("more incidents: {}", places.join(", "));
         lines.push((false, Line::styled(more, model.look.style(Tone::Strong))));
     }
     lines.truncate(room);
@@ -160,8 +165,7 @@ pub(in crate::tui) fn calm(doc: &mut Doc, shot: &Shot) {
         Some((ceiling.forecast.as_ref()?.seconds, ceiling)).filter(|_| ceiling.headroom() > 0)
     });
     let next = soonest.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(fullest, |(seconds, ceiling)| {
-        let (kind, of) =
-            (ceiling.subject.kind().name(), check_text::subject(ceiling, shot.own_netns));
+        let (kind, of) = (ceiling.subject.kind().name(), gauges::name(ceiling, shot.own_netns));
         format!("; first to be full, in {}: {kind} {of}", time_left(seconds))
     });
     let what =
@@ -220,7 +224,7 @@ fn table(
         ));
     }
     if shot.left_out.gauges > 0 {
-        notes.push(format!("{} emptier ones are not kept", thousands(shot.left_out.gauges)));
+        notes.push(format!("{} others are not kept", thousands(shot.left_out.gauges)));
     }
     let height = usize::from(area.height);
     let selected = lines.iter().position(|(selected, _)| *selected).unwrap_or(0);
@@ -268,7 +272,7 @@ impl Form {
         let mut lines = vec![row(self.columns(), &self.places(room), gauge, sight)];
         if self == Self::Two {
             let ceiling = &gauge.judged.ceiling;
-            let of = check_text::subject(ceiling, sight.own_netns);
+            let of = gauges::name(ceiling, sight.own_netns);
             let (used, limit) = (thousands(ceiling.used), thousands(ceiling.limit));
             let text = format!("  {}{used} of {limit}: {of}", gauges::mark(ceiling));
             let text = sight.look.cut(&sight.look.clean(&text), room).into_owned();

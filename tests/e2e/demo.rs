@@ -88,6 +88,15 @@ impl Demo {
     }
 }
 
+/// Also where a test fails: asked to end when dropped, since what it has made outlives one that is killed.
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.process.close_input();
+        // It is killed next.
+        let _ = wait_for("the end of the demo", || Ok(self.process.ended()?.then_some(())));
+    }
+}
+
 /// The process ids of Nginx's workers.
 pub(crate) fn workers(facts: &Value) -> Vec<u64> {
     facts["pids"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()

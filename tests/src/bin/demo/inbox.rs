@@ -2,12 +2,18 @@
 
 use std::{
     io::BufRead,
-    sync::mpsc::{Receiver, Sender, channel},
-    time::Duration,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::{
+    libc,
+    sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction},
+};
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,27 +31,28 @@ pub(crate) struct Inbox {
     _open: Sender<Word>,
 }
 
+/// How long a signal may wait to be heard.
+const HEARD: Duration = Duration::from_millis(20);
+
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Not a blocked signal that a thread waits for: what is started would have it blocked, too.
+extern "C" fn end(_: libc::c_int) {
+    ENDED.store(true, Ordering::Relaxed);
+    // A terminal sends it to all that it runs: what cleans up shall not be hit by a second one.
+    // SAFETY: it may be called in a handler, and sets none.
+    unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) };
+}
+
 impl Inbox {
-    /// Listens to signals, and to standard input where that is wanted. Before any other thread is started.
+    /// Listens to signals, and to standard input where that is wanted.
     pub(crate) fn open(input: bool) -> Result<Self> {
-        let (speaks, words) = channel();
-        let mut signals = SigSet::empty();
-        for one in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-            signals.add(one);
+        let action = SigAction::new(SigHandler::Handler(end), SaFlags::SA_RESTART, SigSet::empty());
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+            // SAFETY: the handler does only what is allowed in one.
+            unsafe { sigaction(signal, &action) }.with_context(|| signal.to_string())?;
         }
-        signals.thread_block().context("signals")?;
-        // A terminal sends it to all that it runs: `ip` shall delete a namespace nevertheless. One that is
-        // waited for comes although it is ignored.
-        // SAFETY: no handler is set.
-        unsafe { signal(Signal::SIGINT, SigHandler::SigIgn) }.context("SIGINT")?;
-        let ends = speaks.clone();
-        std::thread::spawn(move || {
-            while signals.wait().is_ok() {
-                if ends.send(Word::End).is_err() {
-                    break;
-                }
-            }
-        });
+        let (speaks, words) = channel();
         if input {
             let speaks = speaks.clone();
             std::thread::spawn(move || {
@@ -63,11 +70,26 @@ impl Inbox {
 
     /// Waits for a word.
     pub(crate) fn next(&self) -> Word {
-        self.words.recv().unwrap_or(Word::End)
+        loop {
+            if let Some(word) = self.within(Duration::from_secs(1)) {
+                return word;
+            }
+        }
     }
 
     /// Waits for a word that comes soon.
     pub(crate) fn within(&self, time: Duration) -> Option<Word> {
-        self.words.recv_timeout(time).ok()
+        let deadline = Instant::now() + time;
+        loop {
+            if ENDED.load(Ordering::Relaxed) {
+                return Some(Word::End);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.words.recv_timeout(left.min(HEARD)) {
+                Ok(word) => return Some(word),
+                Err(_) if left.is_zero() => return None,
+                Err(_) => {}
+            }
+        }
     }
 }

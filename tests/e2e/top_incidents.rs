@@ -107,7 +107,9 @@ fn files() -> Result<()> {
         names_a_worker(text, &facts, "can't open more files") && text.contains("EMFILE")
     })?;
     ensure!(text.contains("CRITICAL"), "{text}");
-    view.terminal.wait("the limit", |screen| flat(screen).contains("24 of 24"))?;
+    // The file of a client that is turned away is free for a moment.
+    let full = |text: &str| (22..=24).any(|used| text.contains(&format!("{used} of 24 ")));
+    view.terminal.wait("the limit", |screen| full(&flat(screen)))?;
     remedy(&view, &["worker_rlimit_nofile", "LimitNOFILE"])?;
     view.quit()?;
     demo.end()

@@ -182,6 +182,11 @@ impl Listing {
 
 /// The worst findings of each kind; they come last that nobody depends on.
 fn worst(findings: Vec<Ceiling>, thresholds: &Thresholds, more: &mut u64) -> Vec<Arc<Judged>> {
+    // Of a process that has ended only its failures are known, which events tell.
+    let has_ended = |it: &Ceiling| {
+        matches!(it.subject, Subject::Process { .. }) && (it.used, it.limit) == (0, 0)
+    };
+    let findings: Vec<_> = findings.into_iter().filter(|it| !has_ended(it)).collect();
     let total = findings.len();
     let mut judged: Vec<Judged> = findings
         .into_iter()

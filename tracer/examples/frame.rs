@@ -40,8 +40,8 @@ fn upstream(index: u32, second: u32) -> Upstream {
         failures: vec![(Some(Reason::Refused), held / 10)],
         fails_per_s: f64::from((index * 7 + second) % 89),
         latency: Some(Latency { p50_us: 340, p99_us: 2_100 }),
-        sources: vec![Source { src: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)), ports }],
-        processes: vec![(1234, Comm::new(*b"nginx\0\0\0\0\0\0\0\0\0\0\0"), held)],
+        sources: [Source { src: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5)), ports }].into(),
+        processes: [(1234, Comm::new(*b"nginx\0\0\0\0\0\0\0\0\0\0\0"), held)].into(),
     }
 }
 

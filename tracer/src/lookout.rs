@@ -84,18 +84,17 @@ impl Lookout {
                 history.counted_lately(tally, seconds);
                 let known = owners.take().filter(Known::is_fresh);
                 let found = known.as_ref().map(|known| (known.found, known.cost));
-                let survey = match known {
+                let mut survey = match known {
                     Some(known) => surveyor.take_again(known.owners),
                     None => surveyor.take(),
                 };
                 let findings = assess(&survey, &mut history);
-                let mut listing = Listing::of(&survey, findings, &thresholds);
+                let mut listing = Listing::of(&mut survey, findings, &thresholds);
                 let (found, cost) = found.unwrap_or_else(|| (begun, begun.elapsed()));
                 owners = Some(Known { owners: survey.owners, found, cost });
                 listing.more_upstreams += history.left_out as u64;
                 listing.upstreams.retain(|key, _| filter.wants_upstream(key.dst, key.dport));
                 listing.cost_s = begun.elapsed().as_secs_f64();
-                drop(survey.namespaces);
                 give_memory_back();
                 if answer.blocking_send(listing).is_err() {
                     break;

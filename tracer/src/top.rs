@@ -45,7 +45,7 @@ use crate::{
         update::update,
         view::view,
     },
-    usage::{Usage, give_memory_back, keep_little_memory},
+    usage::{Usage, give_memory_back, keep_little_memory, thread_time},
 };
 
 /// The shortest time between two frames.
@@ -273,12 +273,12 @@ impl Top {
 
     /// Draws, unless the terminal has not taken the last frame yet.
     fn draw(&mut self) -> Result<()> {
-        let begun = Instant::now();
-        self.drawn = begun;
+        self.drawn = Instant::now();
+        let before = thread_time();
         if self.screen.send()? {
             let model = &self.model;
             self.screen.draw(|frame| view(model, frame))?;
-            self.usage.frame(begun.elapsed());
+            self.usage.frame(thread_time().saturating_sub(before));
             self.dirty = false;
         }
         Ok(())

@@ -41,7 +41,7 @@ impl Usage {
         (percent, resident())
     }
 
-    /// A frame took so long.
+    /// A frame took so much processor time.
     pub fn frame(&mut self, time: Duration) {
         self.last_frame = time;
         if let Some(longest) = self.longest.back_mut() {
@@ -88,8 +88,18 @@ pub fn keep_little_memory() {}
 #[cfg(not(target_env = "gnu"))]
 pub fn give_memory_back() {}
 
+/// Processor time of the calling thread.
+#[must_use]
+pub fn thread_time() -> Duration {
+    duration(ClockId::ThreadCPUTime)
+}
+
 fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
+    duration(ClockId::ProcessCPUTime)
+}
+
+fn duration(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }

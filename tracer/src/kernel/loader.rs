@@ -143,6 +143,8 @@ impl Kernel {
         let verbose = tracing::enabled!(tracing::Level::DEBUG);
         let log = if verbose { VerifierLogLevel::default() } else { VerifierLogLevel::DISABLE };
         loader
+            // For relocations, which the object has none of; it takes some 30 MB.
+            .btf(None)
             .verifier_log_level(log)
             .map_max_entries("RING_STATE", options.ring_size)
             .map_max_entries("RING_FAILURE", options.ring_size);

@@ -75,11 +75,11 @@ impl Captured {
                     }
                 }
                 Step::Lost(loss) => apply(Event::Lost(loss)),
-                Step::Survey(survey) => {
+                Step::Survey(mut survey) => {
                     let (tally, seconds) = live.tally();
                     history.counted_lately(tally, seconds);
                     let findings = assess(&survey, &mut history);
-                    live.listed(Listing::of(&survey, findings, &thresholds));
+                    live.listed(Listing::of(&mut survey, findings, &thresholds));
                 }
                 Step::Shot(at_ns) => {
                     each(Outcome::Shot(Box::new(live.shot(at_ns, ground.clone()))));

@@ -16,7 +16,7 @@ use crate::{
     check::{Judged, worst_first},
     event::Comm,
     kernel::{
-        owners::Holder,
+        owners::{Holder, Owners},
         sock_diag::Socket,
         survey::{Namespace, Survey},
     },
@@ -58,9 +58,16 @@ pub struct ListedUpstream {
     /// By state.
     pub sockets: Sockets,
     /// Source addresses, the one with the least room first.
-    pub sources: Vec<Source>,
+    pub sources: Arc<[Source]>,
     /// Processes, most sockets first.
-    pub processes: Vec<(u32, Comm, u64)>,
+    pub processes: Arc<[(u32, Comm, u64)]>,
+}
+
+/// What an upstream consists of.
+#[derive(Default)]
+struct Parts {
+    sources: Vec<Source>,
+    processes: BTreeMap<(u32, Comm), u64>,
 }
 
 /// A process's open files and connections.
@@ -79,9 +86,9 @@ pub struct ListedProcess {
 }
 
 impl Listing {
-    /// Condenses a survey and what was concluded from it.
+    /// Condenses a survey and what was concluded from it; takes its namespaces, which are large.
     #[must_use]
-    pub fn of(survey: &Survey, findings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
+    pub fn of(survey: &mut Survey, findings: Vec<Ceiling>, thresholds: &Thresholds) -> Self {
         let mut listing = Self { at_ns: survey.at_ns, ..Self::default() };
         let files = survey.owners.files.iter();
         listing.processes = files
@@ -96,8 +103,8 @@ impl Listing {
                 )
             })
             .collect();
-        for namespace in &survey.namespaces {
-            listing.count(namespace, survey);
+        for namespace in std::mem::take(&mut survey.namespaces) {
+            listing.count(&namespace, &survey.owners);
         }
         listing.bound();
         listing.take(findings, thresholds);
@@ -105,7 +112,7 @@ impl Listing {
         listing
     }
 
-    fn count(&mut self, namespace: &Namespace, survey: &Survey) {
+    fn count(&mut self, namespace: &Namespace, owners: &Owners) {
         let sides = Sides::of(namespace);
         for socket in namespace.sockets.iter().filter(|socket| is_connection(socket)) {
             let outbound = sides.is_outbound(socket);
@@ -121,7 +128,7 @@ impl Listing {
                 } += 1;
             }
             if socket.inode != 0
-                && let Some(Holder::One(process)) = survey.owners.of(socket.inode)
+                && let Some(Holder::One(process)) = owners.of(socket.inode)
                 && let Some(listed) = self.processes.get_mut(&process.pid)
             {
                 *if outbound { &mut listed.outbound } else { &mut listed.inbound } += 1;
@@ -146,7 +153,7 @@ impl Listing {
     }
 
     fn take(&mut self, findings: Vec<Ceiling>, thresholds: &Thresholds) {
-        let mut who: HashMap<UpstreamKey, BTreeMap<(u32, Comm), u64>> = HashMap::new();
+        let mut parts: HashMap<UpstreamKey, Parts> = HashMap::new();
         for ceiling in &findings {
             // Sockets of an interface or a port range of their own are in no upstream's ports.
             let Subject::Upstream { netns, src, dst, dport, interface: 0, range: None } =
@@ -154,27 +161,24 @@ impl Listing {
             else {
                 continue;
             };
-            let key = UpstreamKey { netns: Some(netns), dst, dport };
-            if let Some(upstream) = self.upstreams.get_mut(&key) {
-                let ports =
-                    Ports { used: ceiling.used, usable: ceiling.limit, inferred: ceiling.inferred };
-                upstream.sources.push(Source { src, ports });
-                let who = who.entry(key).or_default();
-                for user in &ceiling.who {
-                    if let User::Process(pid, comm, sockets) = *user {
-                        *who.entry((pid, comm)).or_default() += sockets;
-                    }
+            let (used, usable, inferred) = (ceiling.used, ceiling.limit, ceiling.inferred);
+            let parts = parts.entry(UpstreamKey { netns: Some(netns), dst, dport }).or_default();
+            parts.sources.push(Source { src, ports: Ports { used, usable, inferred } });
+            for user in &ceiling.who {
+                if let User::Process(pid, comm, sockets) = *user {
+                    *parts.processes.entry((pid, comm)).or_default() += sockets;
                 }
             }
         }
-        for (key, upstream) in &mut self.upstreams {
-            upstream.sources.sort_by(|a, b| b.ports.ratio().total_cmp(&a.ports.ratio()));
-            upstream.sources.truncate(MAX_SOURCES);
-            upstream.sources.shrink_to_fit();
-            let named = who.remove(key).unwrap_or_default().into_iter();
-            upstream.processes = named.map(|((pid, comm), sockets)| (pid, comm, sockets)).collect();
-            upstream.processes.sort_by_key(|&(pid, _, sockets)| (Reverse(sockets), pid));
-            upstream.processes.truncate(MAX_PROCESSES);
+        for (key, mut parts) in parts {
+            let Some(upstream) = self.upstreams.get_mut(&key) else { continue };
+            parts.sources.sort_by(|a, b| b.ports.ratio().total_cmp(&a.ports.ratio()));
+            upstream.sources = parts.sources.into_iter().take(MAX_SOURCES).collect();
+            let processes = parts.processes.into_iter();
+            let mut processes: Vec<_> =
+                processes.map(|((pid, comm), sockets)| (pid, comm, sockets)).collect();
+            processes.sort_by_key(|&(pid, _, sockets)| (Reverse(sockets), pid));
+            upstream.processes = processes.into_iter().take(MAX_PROCESSES).collect();
         }
         self.gauges = worst(findings, thresholds, &mut self.more_gauges);
     }

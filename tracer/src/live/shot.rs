@@ -128,9 +128,9 @@ pub struct Upstream {
     /// How long a connect took lately; `None`: none succeeded.
     pub latency: Option<Latency>,
     /// Source addresses, the one with the least room first; some only.
-    pub sources: Vec<Source>,
+    pub sources: Arc<[Source]>,
     /// Processes with sockets toward it, most first; some only.
-    pub processes: Vec<(u32, Comm, u64)>,
+    pub processes: Arc<[(u32, Comm, u64)]>,
 }
 
 impl Upstream {
@@ -245,7 +245,7 @@ pub struct Ground {
     pub listing_ms: f64,
     /// How often sockets are listed, seconds.
     pub listing_every_s: f64,
-    /// How long the last frame took, and the longest of the last minute, microseconds.
+    /// Processor time that the last frame took, and the longest of the last minute, microseconds.
     pub frame_us: (u64, u64),
 }
 

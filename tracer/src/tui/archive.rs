@@ -1,4 +1,5 @@
-//! The last ten minutes: a shot a second, each reduced to what is worst in it.
+//! The last ten minutes: a shot a second, and from the third minute back one in five seconds; each reduced to
+//! what is worst in it.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,13 +12,16 @@ use crate::{
     live::shot::{Gauge, Shot, Upstream},
 };
 
-/// Shots that are kept: ten minutes of them.
-pub(super) const MAX_SHOTS: usize = 600;
-/// How long they are kept, a moment more than what all of them span.
+/// How long shots are kept: ten minutes, and a moment more.
 const KEPT_NS: u64 = 601_000_000_000;
-/// The shortest time between two of them: a second, but for what a timer is off.
-pub(super) const MIN_STEP_NS: u64 = 900_000_000;
-/// Rows of an earlier shot; with these, all of them stay within some 40 MB.
+/// So old ones stand further apart, by this.
+const DENSE_NS: u64 = 120_000_000_000;
+const APART_NS: u64 = 5_000_000_000 - SLACK_NS;
+/// What a timer is off.
+const SLACK_NS: u64 = 100_000_000;
+/// The shortest time between two of them: a second.
+pub(super) const MIN_STEP_NS: u64 = 1_000_000_000 - SLACK_NS;
+/// Rows of an earlier shot; with these, all of them stay within some 16 MB.
 const MAX_UPSTREAMS: usize = 150;
 const MAX_PROCESSES: usize = 100;
 const MAX_GAUGES: usize = 24;
@@ -49,9 +53,28 @@ impl Archive {
             }
         }
         let is_old = |shot: &Arc<Shot>| shot.at_ns + KEPT_NS < now_ns;
-        while self.earlier.len() > MAX_SHOTS || self.earlier.front().is_some_and(is_old) {
+        while self.earlier.front().is_some_and(is_old) {
             self.earlier.pop_front();
         }
+        self.thin(now_ns);
+    }
+
+    /// Takes the newest one of the old ones out, where it stands too near to the one before.
+    fn thin(&mut self, now_ns: u64) {
+        let dense = self.earlier.partition_point(|shot| shot.at_ns + DENSE_NS < now_ns);
+        let near = |at: usize| {
+            let times = self.earlier.get(at.wrapping_sub(1)).zip(self.earlier.get(at));
+            times.is_some_and(|(before, shot)| shot.at_ns - before.at_ns < APART_NS)
+        };
+        if dense > 0 && near(dense - 1) {
+            self.earlier.remove(dense - 1);
+        }
+    }
+
+    /// How many are kept besides the newest.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.earlier.len()
     }
 
     /// The newest.
@@ -129,10 +152,12 @@ fn first_of_all_kinds(gauges: &[Gauge]) -> Vec<&Gauge> {
 
 fn thin(upstream: &mut Upstream, index: usize) {
     let parts = if index < MAX_DETAILED { MAX_PARTS } else { 0 };
-    upstream.sources.truncate(parts);
-    upstream.sources.shrink_to_fit();
-    upstream.processes.truncate(parts);
-    upstream.processes.shrink_to_fit();
+    if upstream.sources.len() > parts {
+        upstream.sources = upstream.sources[..parts].into();
+    }
+    if upstream.processes.len() > parts {
+        upstream.processes = upstream.processes[..parts].into();
+    }
 }
 
 fn keep(gauge: &Gauge, before: Option<&Shot>) -> Gauge {

@@ -46,13 +46,13 @@ impl Row for Upstream {
 
     fn text(&self, sight: Sight) -> String {
         let mut text = name(&self.key, sight);
-        for (pid, comm, _) in &self.processes {
+        for (pid, comm, _) in &*self.processes {
             text += &format!(" {comm}[{pid}]");
         }
         for (reason, _) in &self.failures {
             text += &format!(" {}", reason_name(*reason));
         }
-        for source in &self.sources {
+        for source in &*self.sources {
             text += &format!(" {}", source.src);
         }
         text

@@ -149,11 +149,12 @@ fn upstream(dst: &str, dport: u16, established: u64) -> Upstream {
         failures: Vec::new(),
         fails_per_s: 0.0,
         latency: Some(Latency { p50_us: 340, p99_us: 2_100 }),
-        sources: vec![Source {
+        sources: [Source {
             src: ip("10.0.0.5"),
             ports: Ports { used: established, usable: 28_232, inferred: false },
-        }],
-        processes: vec![(1234, comm(b"nginx"), established)],
+        }]
+        .into(),
+        processes: [(1234, comm(b"nginx"), established)].into(),
     }
 }
 
@@ -172,17 +173,17 @@ fn upstreams(failing: bool) -> Vec<Upstream> {
     } else {
         worst.ports = Some(Ports { used: 11_920, usable: 28_232, inferred: false });
     }
-    worst.processes = vec![(1234, comm(b"nginx"), 120), (1235, comm(b"nginx"), 92)];
+    worst.processes = [(1234, comm(b"nginx"), 120), (1235, comm(b"nginx"), 92)].into();
     let mut refused = upstream("10.0.0.12", 8080, 31);
     refused.failures = vec![(Some(Reason::Refused), 214)];
     refused.fails_per_s = if failing { 3.5 } else { 0.0 };
     let mut inferred = upstream("10.0.1.20", 5432, 1_840);
     inferred.ports = Some(Ports { used: 2_100, usable: 28_232, inferred: true });
     inferred.time_wait_inferred = true;
-    inferred.processes = vec![(2210, comm(b"php-fpm8.2"), 1_840)];
+    inferred.processes = [(2210, comm(b"php-fpm8.2"), 1_840)].into();
     let mut elsewhere = upstream("10.244.3.17", 6379, 402);
     elsewhere.key.netns = Some(OTHER);
-    elsewhere.processes = vec![(3301, comm(b"sidekiq"), 402)];
+    elsewhere.processes = [(3301, comm(b"sidekiq"), 402)].into();
     let mut unlisted = upstream("192.0.2.80", 443, 0);
     (unlisted.sockets, unlisted.ports, unlisted.latency) = (None, None, None);
     (unlisted.opened_per_s, unlisted.closed_per_s, unlisted.time_wait_per_s) = (0.0, 0.0, None);

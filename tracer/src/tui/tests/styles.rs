@@ -126,7 +126,7 @@ fn hostile() -> Shot {
         process.comm = name;
     }
     for (upstream, name) in Arc::make_mut(&mut shot.upstreams).iter_mut().zip(names) {
-        upstream.processes = vec![(1, name, 3)];
+        upstream.processes = [(1, name, 3)].into();
     }
     let bad = "\u{1b}]0;owned\u{7}\u{202e}\n\u{feff}漢";
     shot.incidents[0].sentence += bad;

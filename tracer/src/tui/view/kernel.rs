@@ -81,7 +81,11 @@ fn ourselves(shot: &Shot, doc: &mut Doc) {
     let (last, longest) = ground.frame_us;
     doc.row(
         "frame",
-        &format!("took {}, longest of the last minute {}", span(last * 1000), span(longest * 1000)),
+        &format!(
+            "took {}, longest of the last minute {}, of processor time",
+            span(last * 1000),
+            span(longest * 1000)
+        ),
     );
 }
 

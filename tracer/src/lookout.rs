@@ -23,7 +23,7 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Otherwise so that it takes no more than this part of the time,
 const SHARE: f64 = 0.05;
-/// and while something fails this part;
+/// and while something fails for a ceiling this part;
 const URGENT_SHARE: f64 = 0.2;
 /// but what is older than this helps nobody, whatever it costs.
 const SELDOM: Duration = Duration::from_secs(5);
@@ -106,7 +106,7 @@ impl Lookout {
         Ok(Self { asks, answers, under_way: false, begun: None, first: true, cost: Duration::ZERO })
     }
 
-    /// Asks for a look, if it is time for one. `urgent`: something fails.
+    /// Asks for a look, if it is time for one. `urgent`: something fails for a ceiling.
     pub fn ask(&mut self, urgent: bool, lately: impl FnOnce() -> Lately) {
         let due = self.begun.is_none_or(|begun| begun.elapsed() + SLACK >= self.every(urgent));
         if due && !self.under_way {

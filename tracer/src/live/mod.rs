@@ -22,13 +22,14 @@ use self::{
     incident::Facts,
     listing::Listing,
     recent::{Failing, Recent},
-    shot::{Gauge, Ground, LeftOut, Process, Shot, Upstream, UpstreamKey},
+    shot::{Gauge, Ground, Incident, LeftOut, Process, Shot, Upstream, UpstreamKey},
     traffic::Traffic,
 };
 use crate::{
     ceilings::{
         Subject,
         tally::{Tally, Whose},
+        thresholds::Status,
     },
     event::{Event, Loss},
     failures::FailureKey,
@@ -93,7 +94,7 @@ impl Live {
         self.recent.tally()
     }
 
-    /// Whether anything failed in the last seconds.
+    /// Whether anything failed in the last seconds for a ceiling.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing
@@ -119,7 +120,8 @@ impl Live {
             losing: ground.losing || self.recent.unlisted() > 0,
         };
         let (incidents, more_incidents) = incident::incidents(&facts);
-        self.failing = incidents.iter().any(|incident| incident.per_s > 0.0);
+        let by_ceiling = |it: &Incident| it.per_s > 0.0 && it.status == Status::Critical;
+        self.failing = incidents.iter().any(by_ceiling);
         let blind = ground.blind.is_some();
         Shot {
             at_ns,

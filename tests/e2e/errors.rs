@@ -42,7 +42,7 @@ fn says(end: &Finished, code: i32, words: &[&str]) -> Result<()> {
 
 fn usage() -> Result<()> {
     let cases: [(&[&str], &str); 16] = [
-        (&[], "Usage"),
+        (&["--interval", "0.1s"], "from 200ms"),
         (&["explode"], "unrecognized subcommand"),
         (&["trace", "--pid", "0"], "--pid"),
         (&["trace", "--pid", "nginx"], "--pid"),

@@ -1,6 +1,6 @@
 //! The command line: words to values, no logic.
 
-use std::{path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -23,19 +23,35 @@ use crate::{
 /// Which connection ceiling did this host hit, who hit it, toward which upstream?
 ///
 /// Traces the life of TCP sockets with eBPF: state changes, failed connects and their reasons, with
-/// the process and the upstream. It changes nothing on the host. Without a command it opens the live view.
+/// the process and the upstream. It changes nothing on the host. Without a command it opens the live view, and
+/// takes the options of `top`.
 #[derive(Debug, Parser)]
-#[command(name = "socklife", version, args_conflicts_with_subcommands = true)]
+#[command(name = "socklife", version, override_usage = "socklife [OPTIONS] [COMMAND]")]
 pub struct Cli {
     /// More of our own log on standard error; -vv adds the kernel side's debug messages.
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// What to do; `None`: open the live view.
+    /// What to do.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// Of the live view.
-    #[command(flatten)]
-    pub top: TopArgs,
+    pub command: Command,
+}
+
+/// The words of a command line, the program's name first, with the command that they leave out: `top`.
+#[must_use]
+pub fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    let is_verbose = |word: &str| {
+        word == "--verbose"
+            || word.strip_prefix('-').is_some_and(|it| it.trim_end_matches('v').is_empty())
+    };
+    let first = words.iter().skip(1).find(|word| !word.to_str().is_some_and(is_verbose));
+    let of_top = first.is_none_or(|word| {
+        let text = word.to_string_lossy();
+        text.starts_with('-') && !["-h", "--help", "-V", "--version"].contains(&&*text)
+    });
+    if of_top {
+        words.insert(words.len().min(1), "top".into());
+    }
+    words
 }
 
 /// The commands.
@@ -352,6 +368,22 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_live_view_is_what_a_command_line_without_a_command_means() {
+        let filled = |line: &str| {
+            let words = line.split(' ').map(OsString::from).collect();
+            with_command(words).join(&OsString::from(" ")).into_string().unwrap()
+        };
+        assert_eq!(filled("socklife"), "socklife top");
+        assert_eq!(filled("socklife -vv"), "socklife top -vv");
+        assert_eq!(filled("socklife --comm trace"), "socklife top --comm trace");
+        for line in
+            ["socklife -v trace", "socklife trace --pid 1", "socklife --help", "socklife help"]
+        {
+            assert_eq!(filled(line), line);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use socklife::{
     check,
     cli::{
         CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TopArgs, TraceArgs,
-        parse_errors,
+        parse_errors, with_command,
     },
     existing::Lister,
     filter::Filter,
@@ -43,7 +43,7 @@ const ABOVE: u8 = 4;
 
 fn main() -> ExitCode {
     let is_check = std::env::args_os().nth(1).is_some_and(|word| word == "check");
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(with_command(std::env::args_os().collect())) {
         Ok(cli) => cli,
         // A monitor takes clap's 2 for CRITICAL.
         Err(error) if is_check && error.use_stderr() => {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let on_screen = matches!(cli.command, None | Some(Command::Top(_)));
+    let on_screen = matches!(cli.command, Command::Top(_));
     log_to_stderr(cli.verbose, on_screen && stderr().is_terminal());
     match run(&cli) {
         Ok(code) => code,
@@ -88,8 +88,7 @@ fn log_to_stderr(verbose: u8, onto_screen: bool) {
 }
 
 fn run(cli: &Cli) -> Result<ExitCode> {
-    let Some(command) = &cli.command else { return top(&cli.top, cli.verbose) };
-    match command {
+    match &cli.command {
         Command::Top(args) => top(args, cli.verbose),
         Command::Trace(args) => trace(args, cli.verbose),
         Command::Count(args) => count(args, cli.verbose),

@@ -277,9 +277,9 @@ impl Top {
         let before = thread_time();
         if self.screen.send()? {
             let model = &self.model;
-            self.screen.draw(|frame| view(model, frame))?;
+            // What it did not take yet is sent with the next frame.
+            self.dirty = !self.screen.draw(|frame| view(model, frame))?;
             self.usage.frame(thread_time().saturating_sub(before));
-            self.dirty = false;
         }
         Ok(())
     }

@@ -143,7 +143,7 @@ fn overview(model: &Model, shot: &Shot, text: &mut String) {
 
 fn events(model: &Model, text: &mut String) {
     *text += &format!("{}\n\n", model.look.clean(&view::events::note(model)));
-    let events = model.feed.events(&model.tail, model.until());
+    let events = model.feed.events(model.kept(), model.until());
     let mut clock = model.clock.clone();
     let columns = columns::events::COLUMNS;
     let places: Vec<(usize, usize)> = columns

@@ -96,8 +96,19 @@ pub(super) enum Detail {
 pub(super) enum Time {
     /// The newest.
     Live,
-    /// That one, with the events up to a number.
-    Paused { shot: Arc<Shot>, until: u64 },
+    /// That one, with the events up to a number, of those that were kept when time was stopped: new ones push no
+    /// old ones out.
+    Paused { shot: Arc<Shot>, until: u64, tail: Arc<Tail> },
+}
+
+impl Time {
+    /// The events that are kept, given those that are kept now.
+    pub(super) fn tail<'a>(&'a self, now: &'a Tail) -> &'a Tail {
+        match self {
+            Self::Live => now,
+            Self::Paused { tail, .. } => tail,
+        }
+    }
 }
 
 /// A row of the overview.
@@ -164,6 +175,11 @@ impl Model {
             Time::Live => self.archive.newest().map(Arc::as_ref),
             Time::Paused { shot, .. } => Some(shot),
         }
+    }
+
+    /// The events that are kept.
+    pub(super) fn kept(&self) -> &Tail {
+        self.time.tail(&self.tail)
     }
 
     /// Number of the first event that is not shown.

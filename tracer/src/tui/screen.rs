@@ -119,14 +119,13 @@ impl Screen {
         let _ = disable_raw_mode();
     }
 
-    /// Draws a frame and gives the terminal what it takes of it.
+    /// Draws a frame and gives the terminal what it takes of it; whether that was all.
     ///
     /// # Errors
     /// The terminal is gone.
-    pub fn draw(&mut self, view: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
+    pub fn draw(&mut self, view: impl FnOnce(&mut Frame<'_>)) -> Result<bool> {
         self.terminal.draw(view).context("can't draw")?;
-        self.send()?;
-        Ok(())
+        self.send()
     }
 
     /// Columns and rows.

@@ -201,7 +201,9 @@ fn seek(model: &mut Model, ways: &[Way], from_here: usize) {
         return;
     }
     let until = model.until();
-    let found = ways.iter().any(|&way| model.feed.seek(&model.tail, until, way, from_here));
+    let found = ways
+        .iter()
+        .any(|&way| model.feed.seek(model.time.tail(&model.tail), until, way, from_here));
     if !found {
         let more = if from_here > 0 { "no further event" } else { "no event" };
         model.notice = Some(format!("{more} with {:?} among those kept", model.feed.search));
@@ -241,7 +243,7 @@ fn step(model: &mut Model, steps: isize) {
         }
         (Pane::Upstreams, Some(shot)) => model.upstreams.step(&shot.upstreams, steps),
         (Pane::Processes, Some(shot)) => model.processes.step(&shot.processes, steps),
-        (Pane::Events, _) => model.feed.step(&model.tail, until, steps),
+        (Pane::Events, _) => model.feed.step(model.time.tail(&model.tail), until, steps),
         _ => {}
     }
 }
@@ -249,7 +251,8 @@ fn step(model: &mut Model, steps: isize) {
 fn pause(model: &mut Model) {
     model.time = match (&model.time, model.archive.newest()) {
         (Time::Live, Some(shot)) => {
-            Time::Paused { shot: Arc::clone(shot), until: model.tail.total() }
+            let (until, tail) = (model.tail.total(), Arc::new(model.tail.clone()));
+            Time::Paused { shot: Arc::clone(shot), until, tail }
         }
         _ => Time::Live,
     };
@@ -284,8 +287,12 @@ fn forward(model: &mut Model, by_ns: u64) {
 }
 
 fn go(model: &mut Model, shot: Arc<Shot>) {
-    let until = first_after(&model.tail, shot.at_ns);
-    model.time = Time::Paused { shot, until };
+    let tail = match &model.time {
+        Time::Live => Arc::new(model.tail.clone()),
+        Time::Paused { tail, .. } => Arc::clone(tail),
+    };
+    let until = first_after(&tail, shot.at_ns);
+    model.time = Time::Paused { shot, until, tail };
     model.refresh();
 }
 

@@ -75,6 +75,24 @@ fn events_of_a_moment_end_with_it() {
     assert!(screen(&model, 80, 24).contains("later"));
 }
 
+#[test]
+fn events_stay_while_time_is_stopped() {
+    let mut model = history(5);
+    model.tail = tail::tail(40, b"nginx");
+    press(&mut model, "4 space");
+    let paused = screen(&model, 80, 24);
+    assert!(paused.contains("nginx"));
+    // More than are kept.
+    tail::tail(9000, b"later").all().iter().for_each(|seen| {
+        model.tail.push(&seen.event, seen.failure);
+    });
+    assert_eq!(screen(&model, 80, 24), paused);
+    press(&mut model, "k k");
+    assert!(screen(&model, 80, 24).contains("nginx"));
+    press(&mut model, "space");
+    assert!(!screen(&model, 80, 24).contains("nginx"));
+}
+
 /// Bytes that a shot takes, but for what it shares with others.
 fn weight(shot: &Shot, before: &Shot) -> usize {
     use std::{mem::size_of_val, sync::Arc};

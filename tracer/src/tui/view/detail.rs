@@ -300,7 +300,7 @@ fn by(pid: u32) -> impl Fn(&Seen) -> bool {
 fn recent(model: &Model, doc: &mut Doc, wanted: impl Fn(&Seen) -> bool) {
     let until = model.until();
     let mut clock = model.clock.clone();
-    let failed = model.tail.failures().iter().rev().filter(|seen| {
+    let failed = model.kept().failures().iter().rev().filter(|seen| {
         seen.number < until && !matches!(seen.event, Event::Lost(_)) && wanted(seen)
     });
     let rows: Vec<_> =

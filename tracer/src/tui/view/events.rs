@@ -86,7 +86,7 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
     let places = layout(events::COLUMNS, None, usize::from(area.width).saturating_sub(1));
     put(buffer, area, &titles(events::COLUMNS, &places, None, look), false, look);
     let height = usize::from(area.height).saturating_sub(2);
-    let events = model.feed.events(&model.tail, model.until());
+    let events = model.feed.events(model.kept(), model.until());
     let at = model.feed.at(&events);
     // The chosen event in the middle, or the newest at the bottom.
     let mut end = match model.feed.cursor {
@@ -121,12 +121,12 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
 
 /// What of the events is shown, in words.
 pub(in crate::tui) fn note(model: &Model) -> String {
-    let events = model.feed.events(&model.tail, model.until());
+    let events = model.feed.events(model.kept(), model.until());
     let what = match model.feed.wanted {
         Wanted::All => "all events",
         Wanted::Failures => "failures only",
     };
-    let (kept, total) = (events.len() as u64, model.tail.total());
+    let (kept, total) = (events.len() as u64, model.kept().total());
     let mut note = match (model.feed.wanted, total) {
         (_, 0) => format!("{what}: none so far"),
         (Wanted::Failures, _) => format!("{what}: {} kept", thousands(kept)),

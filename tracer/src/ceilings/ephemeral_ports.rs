@@ -12,8 +12,6 @@ use std::{
     ops::RangeInclusive,
 };
 
-use tracer_ebpf::state;
-
 use super::{Ceiling, Passing, Subject, Telling, Traffic, User, bind_pool, remedy, tally::Whose};
 use crate::{
     event::State,
@@ -135,11 +133,6 @@ pub(super) fn age_s(socket: &Socket) -> Option<f64> {
     Some((TIME_WAIT_S - socket.time_left?.as_secs_f64()).max(0.0))
 }
 
-/// Whether a socket has both ends.
-fn is_connection(socket: &Socket) -> bool {
-    socket.dport != 0 && ![state::LISTEN, state::CLOSE].contains(&socket.state.number())
-}
-
 /// What a group's sockets are.
 #[derive(Default)]
 struct Members<'a> {
@@ -182,7 +175,7 @@ struct Count {
 pub fn measure(namespace: &Namespace, src: IpAddr, dst: IpAddr, dport: u16) -> PortUse {
     let usable = usable(&namespace.settings, &namespace.ports.bound);
     let wanted = Group { src, dst, dport, interface: 0 };
-    let of_it = |socket: &&Socket| is_connection(socket) && Group::of(socket) == wanted;
+    let of_it = |socket: &&Socket| socket.is_connection() && Group::of(socket) == wanted;
     let members = Members { sockets: namespace.sockets.iter().filter(of_it).collect() };
     let used = members.count(namespace, &Reuse::of(namespace), &usable).held.len();
     PortUse { used: u32::try_from(used).unwrap_or(u32::MAX), usable: usable.len() }
@@ -199,7 +192,7 @@ pub(super) fn assess(
     let usable = usable(&namespace.settings, &namespace.ports.bound);
     let reuse = Reuse::of(namespace);
     let mut groups: HashMap<Group, Members<'_>> = HashMap::new();
-    for socket in namespace.sockets.iter().filter(|socket| is_connection(socket)) {
+    for socket in namespace.sockets.iter().filter(|socket| socket.is_connection()) {
         if usable.contains(socket.sport) {
             groups.entry(Group::of(socket)).or_default().sockets.push(socket);
         }

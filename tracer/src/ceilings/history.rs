@@ -253,8 +253,9 @@ fn peer(subject: &Subject) -> Option<Peer> {
     }
 }
 
+/// How many a second; `interval_s` is above 0.
 #[expect(clippy::cast_precision_loss, reason = "a rate")]
-fn per_s(count: u64, interval_s: f64) -> f64 {
+pub(crate) fn per_s(count: u64, interval_s: f64) -> f64 {
     count as f64 / interval_s
 }
 

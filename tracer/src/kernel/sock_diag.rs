@@ -69,6 +69,14 @@ pub struct Socket {
     pub cgroup: Option<u64>,
 }
 
+impl Socket {
+    /// Whether it has both ends.
+    #[must_use]
+    pub fn is_connection(&self) -> bool {
+        self.dport != 0 && ![State::LISTEN, State::CLOSE].contains(&self.state)
+    }
+}
+
 /// Gives every TCP socket of the calling thread's network namespace that is in one of `states`
 /// (bits by the kernel's number) and goes to `dport` (`None`: any) to `each`, once.
 ///

@@ -114,7 +114,7 @@ impl Listing {
 
     fn count(&mut self, namespace: &Namespace, owners: &Owners) {
         let sides = Sides::of(namespace);
-        for socket in namespace.sockets.iter().filter(|socket| is_connection(socket)) {
+        for socket in namespace.sockets.iter().filter(|socket| socket.is_connection()) {
             let outbound = sides.is_outbound(socket);
             if outbound {
                 let (netns, dst, dport) = (Some(namespace.netns), socket.dst, socket.dport);
@@ -211,10 +211,6 @@ fn worst(findings: Vec<Ceiling>, thresholds: &Thresholds, more: &mut u64) -> Vec
     }
     *more = (total - kept.len()) as u64;
     kept
-}
-
-fn is_connection(socket: &Socket) -> bool {
-    socket.dport != 0 && ![state::LISTEN, state::CLOSE].contains(&socket.state.number())
 }
 
 /// Which side of its connections this host is on.

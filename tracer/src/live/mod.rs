@@ -11,7 +11,7 @@ pub mod tail;
 pub mod traffic;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -28,6 +28,7 @@ use self::{
 use crate::{
     ceilings::{
         Subject,
+        history::per_s,
         tally::{Tally, Whose},
         thresholds::Status,
     },
@@ -146,8 +147,7 @@ impl Live {
     fn ground(&mut self, ground: Ground, seconds: f64) -> Ground {
         let new = self.events - std::mem::replace(&mut self.events_before, self.events);
         let losing = self.lost != std::mem::replace(&mut self.lost_before, self.lost);
-        #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let events_per_s = if seconds > 0.0 { new as f64 / seconds } else { 0.0 };
+        let events_per_s = if seconds > 0.0 { per_s(new, seconds) } else { 0.0 };
         let unlisted = self.traffic.unlisted + self.recent.unlisted();
         Ground { events_per_s, events: self.events, lost: self.lost, losing, unlisted, ..ground }
     }

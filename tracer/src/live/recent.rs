@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry};
 
 use crate::{
-    ceilings::tally::{Tally, Whose},
+    ceilings::{
+        history::per_s,
+        tally::{Tally, Whose},
+    },
     event::Event,
     failures::FailureKey,
     reason::Failure,
@@ -167,11 +170,6 @@ const SLACK_S: f64 = 0.3;
 fn is_noise(key: &FailureKey) -> bool {
     let toward_upstream = key.dst.is_some() && key.dport.is_some();
     key.call.is_none() && !toward_upstream
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate")]
-fn per_s(count: u64, seconds: f64) -> f64 {
-    count as f64 / seconds
 }
 
 #[cfg(test)]

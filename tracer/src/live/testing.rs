@@ -9,7 +9,7 @@ use crate::{
     reason::{Failure, Reason},
 };
 
-pub(super) fn comm(name: &str) -> Comm {
+pub(crate) fn comm(name: &str) -> Comm {
     let mut bytes = [0; COMM_LEN];
     bytes[..name.len()].copy_from_slice(name.as_bytes());
     Comm::new(bytes)
@@ -30,7 +30,8 @@ fn subject(pid: u32, dport: u16) -> Subject {
     }
 }
 
-fn change(subject: Subject, old: State, new: State, age_us: u64) -> StateChange {
+/// A change of state that is no failure.
+pub(crate) fn change(subject: Subject, old: State, new: State, age_us: u64) -> StateChange {
     StateChange {
         subject,
         old,
@@ -47,14 +48,14 @@ fn change(subject: Subject, old: State, new: State, age_us: u64) -> StateChange 
 }
 
 /// A connect that found no port.
-pub(super) fn exhausted(pid: u32, dport: u16) -> (Event, Failure) {
+pub(crate) fn exhausted(pid: u32, dport: u16) -> (Event, Failure) {
     let change = change(subject(pid, dport), State::SYN_SENT, State::CLOSE, 10);
     let reason = Some(Reason::PortRangeExhausted);
     (Event::State(change), Failure { reason, error: Some(Errno::EADDRNOTAVAIL) })
 }
 
 /// The same toward one of many upstreams.
-pub(super) fn exhausted_to(address: u32) -> (Event, Failure) {
+pub(crate) fn exhausted_to(address: u32) -> (Event, Failure) {
     let (event, failure) = exhausted(812, 9001);
     let Event::State(mut change) = event else { unreachable!() };
     change.subject.dst = Some(Ipv4Addr::from(address).into());
@@ -62,7 +63,7 @@ pub(super) fn exhausted_to(address: u32) -> (Event, Failure) {
 }
 
 /// A connection that this side closes first.
-pub(super) fn connection(pid: u32, dport: u16, connect_us: u64) -> Vec<Event> {
+pub(crate) fn connection(pid: u32, dport: u16, connect_us: u64) -> Vec<Event> {
     let subject = Subject { sport: Some(40_000), ..subject(pid, dport) };
     let closing = State::from_number(state::FIN_WAIT1).unwrap();
     let entered = TimeWait {

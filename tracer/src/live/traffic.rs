@@ -10,6 +10,7 @@ use super::{
     shot::{Latency, UpstreamKey},
 };
 use crate::{
+    ceilings::history::per_s,
     event::{CallFailed, Comm, Event, Owner, State, StateChange, Subject},
     reason::{Failure, Reason},
 };
@@ -55,9 +56,8 @@ impl Counter {
 
     /// A second, given how many the last span had; 0: it had none.
     #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
     pub fn per_s(&self, seconds: f64) -> f64 {
-        if seconds > 0.0 { self.lately as f64 / seconds } else { 0.0 }
+        if seconds > 0.0 { per_s(self.lately, seconds) } else { 0.0 }
     }
 }
 

@@ -15,7 +15,9 @@ pub(super) trait Row: Sized + 'static {
     /// Its columns.
     fn columns() -> &'static [Column<Self>];
     /// By which of them it is sorted at first.
-    fn first_sort() -> usize;
+    fn first_sort() -> usize {
+        Self::columns().iter().position(|column| column.title == "FAIL/S").unwrap_or(0)
+    }
     /// Worse goes before.
     fn worse(&self, other: &Self) -> Ordering;
     /// The same, and never equal.

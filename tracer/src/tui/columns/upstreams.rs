@@ -29,10 +29,6 @@ impl Row for Upstream {
         COLUMNS
     }
 
-    fn first_sort() -> usize {
-        COLUMNS.iter().position(|column| column.title == "FAIL/S").unwrap_or(0)
-    }
-
     fn worse(&self, other: &Self) -> Ordering {
         most(self.fails_per_s, other.fails_per_s)
             .then_with(|| most(self.failed(), other.failed()))

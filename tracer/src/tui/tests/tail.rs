@@ -6,7 +6,7 @@ use crate::{
         Call, CallFailed, Errno, Event, Known, Loss, Owner, State, StateChange, Subject as Socket,
         TimeWait,
     },
-    live::tail::Tail,
+    live::{tail::Tail, testing},
     reason::{Failure, Reason},
 };
 
@@ -29,19 +29,7 @@ fn owner(name: &[u8]) -> Owner {
 }
 
 fn change(subject: Socket, old: State, new: State) -> Event {
-    Event::State(StateChange {
-        subject,
-        old,
-        new,
-        age_ns: Some(340_000),
-        sk_err: Some(0),
-        returned: None,
-        error_taken: false,
-        shut_down: false,
-        port_held: false,
-        sent: true,
-        passive: false,
-    })
+    Event::State(StateChange { sent: true, ..testing::change(subject, old, new, 340) })
 }
 
 /// Events of `count` rounds of connections by a process of that name, until [`AT_NS`].

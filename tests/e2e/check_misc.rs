@@ -224,7 +224,7 @@ fn hostile_names() -> Result<()> {
     Ok(())
 }
 
-/// Ten thousand established sockets and sixty thousand in TIME-WAIT are counted exactly.
+/// Ten thousand established sockets and about sixty thousand in TIME-WAIT are counted exactly.
 fn busy_host() -> Result<()> {
     const ESTABLISHED: u64 = 10_000;
     const TIME_WAIT: u64 = 60_000;
@@ -238,10 +238,13 @@ fn busy_host() -> Result<()> {
         ensure!(!crowd.ended()?, "it ended: {}", crowd.stderr_so_far());
         Ok(crowd.stdout_so_far().contains('\n').then_some(()))
     })?;
+    let time_wait = host.time_wait()?;
     let check = Check::of_namespace(&host, &[])?;
-    ensure!(host.time_wait()? == TIME_WAIT, "the kernel has {}", host.time_wait()?);
+    // A new connection may take a server's entry over, where the client's port comes again (RFC 1122, 4.2.2.13).
+    ensure!(time_wait > TIME_WAIT - TIME_WAIT / 100, "the kernel has {time_wait}");
+    ensure!(host.time_wait()? == time_wait, "the kernel has {} then", host.time_wait()?);
     let found = check.one("time-wait", "netns", &[("netns", host.inode()?.into())])?;
-    expect(found, &[("used", TIME_WAIT.into()), ("limit", 262_144.into())])?;
+    expect(found, &[("used", time_wait.into()), ("limit", 262_144.into())])?;
     // An upstream is what the near end of a connection sees.
     let of = |state: &str| -> u64 {
         let all = check.all("ephemeral-ports", "upstream").into_iter();

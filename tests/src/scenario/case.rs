@@ -244,12 +244,14 @@ impl Ground {
 
     /// Waits until the connections of a listener have ended.
     pub(crate) fn ended(listener: u16) -> Result<()> {
-        wait_for("the connections to be closed", || {
-            let done = |socket: &Listed| {
-                [TIME_WAIT, LISTEN].contains(&socket.state) || !socket.is_of(listener)
-            };
-            Ok(sockets()?.iter().all(done).then_some(()))
-        })?;
+        let done = |socket: &Listed| {
+            [TIME_WAIT, LISTEN].contains(&socket.state) || !socket.is_of(listener)
+        };
+        wait_for("the connections to be closed", || Ok(sockets()?.iter().all(done).then_some(())))
+            .with_context(|| {
+                let left = sockets().unwrap_or_default().into_iter().filter(|it| !done(it));
+                format!("left: {:?}", left.take(20).collect::<Vec<_>>())
+            })?;
         machine::wait_for_softirqs()
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ceilings::{
@@ -50,7 +51,7 @@ pub struct Plan {
 }
 
 /// A finding, and how bad it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
     /// The finding.
     pub ceiling: Ceiling,

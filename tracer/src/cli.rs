@@ -17,6 +17,7 @@ use crate::{
     event::{Errno, State},
     filter::{self, Filter},
     kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
+    recording::trigger::Trigger,
     table::Selection,
 };
 
@@ -61,6 +62,8 @@ pub enum Command {
     Top(TopArgs),
     /// Print events as they happen, until Ctrl-C.
     Trace(TraceArgs),
+    /// Record events and what is found on the host into a file, to be looked at later and elsewhere.
+    Record(RecordArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
     Count(CountArgs),
     /// Look at every connection ceiling of this host: how full, who, until when, and what to do. Needs no
@@ -107,6 +110,54 @@ pub struct TraceArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub run: RunArgs,
+}
+
+/// `socklife record`
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The file; `-` for standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Stop after this long: 30s, 500ms, 2m.
+    #[arg(long, value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Largest size of a file, such as 100M: then recording ends, or goes on in the next file (--rotate).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+    /// Keep this many files: the newest is FILE, older ones are FILE.1, FILE.2, ...
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub rotate: Option<u32>,
+    /// Write only what happens around this: 'EADDRNOTAVAIL>100/s', 'failures>50/s', 'ephemeral-ports>90%'. With
+    /// --rotate it goes on waiting afterwards.
+    #[arg(long, value_name = "WHAT>N/s|CEILING>P%")]
+    pub trigger: Option<Trigger>,
+    /// How much of the time before the trigger is written.
+    #[arg(long, requires = "trigger", default_value = "30s", value_parser = parse_duration)]
+    pub before: Duration,
+    /// How much of the time after it.
+    #[arg(long, requires = "trigger", default_value = "30s", value_parser = parse_duration)]
+    pub after: Duration,
+    /// How much memory the time before may take.
+    #[arg(long, requires = "trigger", value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
+    pub memory: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    /// How to print the totals at the end.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Which hooks may be used.
+    #[arg(long, value_enum, default_value_t)]
+    pub hooks: Hooks,
+    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
+    /// Record while this command runs, and exit as it does.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 /// `socklife count`
@@ -337,7 +388,15 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 /// Smallest and largest ring, bytes.
 const RING_SIZES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
 
-fn parse_ring_size(text: &str) -> Result<u32, String> {
+/// Smallest file that has room for anything, bytes.
+const MIN_SIZE: u64 = 64 << 10;
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text)?;
+    if bytes < MIN_SIZE { Err("it must be at least 64K".to_owned()) } else { Ok(bytes) }
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -347,7 +406,11 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
         other => return Err(format!("no unit {other:?}; give bytes, or K, M, G")),
     };
     let number = digits.parse::<u64>().map_err(|_| "give a size such as 8M".to_owned())?;
-    let bytes = number.saturating_mul(unit);
+    Ok(number.saturating_mul(unit))
+}
+
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_bytes(text)?;
     let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
     if !RING_SIZES.contains(&bytes) || bytes < page {
         return Err(format!("out of range: it must be from {}K to 1G", page.max(4096) >> 10));

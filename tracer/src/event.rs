@@ -1,12 +1,12 @@
 //! What happened, in the field's terms: the typed form of a record.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tracer_ebpf::{COMM_LEN, state};
 
 /// A TCP state, named as `ss` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct State(u8);
 
 /// Number (`include/net/tcp_states.h`), name as `ss` prints it (iproute2, `misc/ss.c`).
@@ -58,6 +58,23 @@ impl State {
     }
 }
 
+/// Its name where a person may read it, else its number.
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.serialize_str(self.name()) } else { self.0.serialize(to) }
+    }
+}
+
+impl<'de> Deserialize<'de> for State {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if from.is_human_readable() {
+            return <Cow<'_, str>>::deserialize(from)?.parse().map_err(de::Error::custom);
+        }
+        let number = u8::deserialize(from)?;
+        Self::from_number(number).ok_or_else(|| de::Error::custom("no such state"))
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -90,7 +107,7 @@ impl FromStr for State {
 }
 
 /// A task's name: at most 15 bytes, any bytes. Shown with control bytes made visible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Comm([u8; COMM_LEN]);
 
 impl Comm {
@@ -112,6 +129,48 @@ impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&visible(self.bytes()))
     }
+}
+
+/// As it is shown where a person may read it, else as its bytes.
+impl Serialize for Comm {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() { to.collect_str(self) } else { self.0.serialize(to) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Comm {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        if !from.is_human_readable() {
+            return Deserialize::deserialize(from).map(Self);
+        }
+        let text = <Cow<'_, str>>::deserialize(from)?;
+        let bytes =
+            invisible(&text).ok_or_else(|| de::Error::custom("no such escape in a name"))?;
+        let mut comm = [0; COMM_LEN];
+        let room = comm.get_mut(..bytes.len());
+        room.ok_or_else(|| de::Error::custom("a name of over 16 bytes"))?.copy_from_slice(&bytes);
+        Ok(Self(comm))
+    }
+}
+
+/// Undoes [`visible`]; `None`: it never made this.
+fn invisible(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend_from_slice(before.as_bytes());
+        if let Some(hex) = after.strip_prefix('x') {
+            bytes.push(u8::from_str_radix(hex.get(..2)?, 16).ok()?);
+            rest = &hex[2..];
+        } else {
+            let (hex, after) = after.strip_prefix("u{")?.split_once('}')?;
+            let character = char::from_u32(u32::from_str_radix(hex, 16).ok()?)?;
+            bytes.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            rest = after;
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Some(bytes)
 }
 
 /// A foreign name with everything made visible that a terminal could take for a command.
@@ -179,7 +238,8 @@ impl FromStr for Errno {
 }
 
 /// How the owner is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Known {
     /// The transition ran in the owner's own system call.
     Current,
@@ -190,7 +250,7 @@ pub enum Known {
 }
 
 /// The process behind a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Owner {
     /// Process id (the kernel's tgid), in the initial pid namespace.
     pub pid: u32,
@@ -408,6 +468,13 @@ mod tests {
         assert_eq!(comm("a\u{9b}b".as_bytes()), "a\\u{9b}b");
         assert_eq!(comm(b"a\\nb"), "a\\u{5c}nb");
         assert_eq!(comm("wörker".as_bytes()), "wörker");
+        for name in
+            [&b"nginx"[..], b"a\x1b[31mb", b"\xff\xfeok", b"a\\nb", "w\u{f6}\u{202e}".as_bytes()]
+        {
+            assert_eq!(invisible(&visible(name)).as_deref(), Some(name));
+        }
+        assert_eq!(invisible("\\n"), None);
+        assert_eq!(invisible("\\xe\u{f6}"), None);
     }
 
     #[test]

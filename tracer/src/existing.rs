@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -27,30 +28,69 @@ const EVERY: Duration = Duration::from_secs(5);
 /// Owners of sockets by cookie; part of the table's fold.
 #[derive(Debug, Default)]
 pub struct Existing {
-    owners: HashMap<u64, Known>,
+    owners: HashMap<u64, MetSocket>,
 }
 
-/// What is known of a socket that existed before.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    owner: Owner,
-    cgroup: Option<u64>,
+/// A socket that existed before, whose owner is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetSocket {
+    /// The kernel's cookie.
+    pub cookie: u64,
+    /// Who has it open.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// Cgroup id of the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<u64>,
     /// It has a listener's port: this host is the server.
-    passive: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub passive: bool,
 }
 
-impl Existing {
-    /// Takes a new list: what is not in it any more has ended.
-    pub fn replace(&mut self, snapshot: &Snapshot) {
+/// Sockets that existed before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Met {
+    /// More of the list before; else a new one: what is not in it has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+    /// Those whose owner is known.
+    pub sockets: Vec<MetSocket>,
+}
+
+impl Met {
+    /// Those of a list.
+    #[must_use]
+    pub fn of(snapshot: &Snapshot) -> Self {
         let listens = |listed: &&Listed| listed.socket.state == State::LISTEN;
         let port = |listed: &Listed| (listed.netns, listed.socket.sport);
         let listening: HashSet<_> = snapshot.sockets.iter().filter(listens).map(port).collect();
         let known = snapshot.sockets.iter().filter_map(|listed| {
-            let passive = listening.contains(&port(listed));
-            let known = Known { owner: listed.owner?, cgroup: listed.cgroup, passive };
-            Some((listed.socket.cookie?, known))
+            Some(MetSocket {
+                cookie: listed.socket.cookie?,
+                owner: listed.owner?,
+                cgroup: listed.cgroup,
+                passive: listening.contains(&port(listed)),
+            })
         });
-        self.owners = known.collect();
+        Self { continued: false, sockets: known.collect() }
+    }
+}
+
+impl Existing {
+    /// Those that haven't ended.
+    #[must_use]
+    pub fn met(&self) -> Met {
+        let mut sockets: Vec<_> = self.owners.values().copied().collect();
+        sockets.sort_unstable_by_key(|socket| socket.cookie);
+        Met { continued: false, sockets }
+    }
+
+    /// Takes a list.
+    pub fn meet(&mut self, met: &Met) {
+        if !met.continued {
+            self.owners.clear();
+        }
+        self.owners.extend(met.sockets.iter().map(|socket| (socket.cookie, *socket)));
     }
 
     /// Completes an event of a socket whose owner the kernel side doesn't know, and forgets the socket
@@ -240,7 +280,7 @@ mod tests {
     fn an_owner_comes_from_the_list_only_where_none_is_known() {
         let mut existing = Existing::default();
         let snapshot = Snapshot { sockets: vec![listed(5, 50)], ..Snapshot::default() };
-        existing.replace(&snapshot);
+        existing.meet(&Met::of(&snapshot));
         assert_eq!(completed(&mut existing, event(5, None)), Some(50));
         assert_eq!(completed(&mut existing, event(6, None)), None);
         let known = listed(5, 77).owner;
@@ -255,7 +295,7 @@ mod tests {
         let mut elsewhere = listed(6, 50);
         elsewhere.netns = 2;
         let sockets = vec![listener, listed(5, 50), elsewhere];
-        existing.replace(&Snapshot { sockets, ..Snapshot::default() });
+        existing.meet(&Met::of(&Snapshot { sockets, ..Snapshot::default() }));
         let passive = |existing: &mut Existing, cookie| {
             let mut event = event(cookie, None);
             existing.complete(&mut event);
@@ -269,9 +309,9 @@ mod tests {
     #[test]
     fn a_new_list_replaces_the_old_one() {
         let mut existing = Existing::default();
-        let list = |sockets| Snapshot { sockets, ..Snapshot::default() };
-        existing.replace(&list(vec![listed(5, 50)]));
-        existing.replace(&list(vec![listed(6, 60)]));
+        let list = |sockets| Met::of(&Snapshot { sockets, ..Snapshot::default() });
+        existing.meet(&list(vec![listed(5, 50)]));
+        existing.meet(&list(vec![listed(6, 60)]));
         assert_eq!(completed(&mut existing, event(5, None)), None);
         assert_eq!(completed(&mut existing, event(6, None)), Some(60));
     }

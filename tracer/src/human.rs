@@ -45,6 +45,22 @@ pub fn time_left(seconds: f64) -> String {
     }
 }
 
+/// Bytes: `12.3 MiB`.
+#[must_use]
+pub fn size(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a size")]
+    let mut size = bytes as f64;
+    let mut units = ["B", "KiB", "MiB", "GiB"].into_iter();
+    while size >= 1024.0 && units.len() > 1 {
+        size /= 1024.0;
+        units.next();
+    }
+    match units.next() {
+        Some("B") | None => format!("{bytes} B"),
+        Some(unit) => format!("{size:.1} {unit}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,8 @@ use anyhow::Result;
 use crate::{
     decode::decode,
     event::Event,
-    existing::Lister,
+    existing::{Lister, Met},
+    recording::Recorder,
     source::{Batch, Live},
     table::{Change, Table},
 };
@@ -23,13 +24,15 @@ pub struct Intake {
     /// What waits for the first list of existing sockets.
     held: Vec<Batch>,
     undecodable: u64,
+    /// Takes what is folded in, as it came.
+    recorder: Option<Recorder>,
 }
 
 impl Intake {
     /// `lister` lists the sockets that exist; `None`: nobody asked.
     #[must_use]
     pub fn new(source: Live, table: Table, lister: Option<Lister>) -> Self {
-        Self { source, table, lister, held: Vec::new(), undecodable: 0 }
+        Self { source, table, lister, held: Vec::new(), undecodable: 0, recorder: None }
     }
 
     /// Whether events wait for the first list of existing sockets.
@@ -56,15 +59,16 @@ impl Intake {
     /// of every event that is folded in.
     pub fn take(&mut self, batch: Batch, mut each: impl FnMut(&Event, &Change)) {
         if let Some(lister) = &mut self.lister {
-            if let Some(snapshot) = lister.poll() {
-                self.table.meet(&snapshot);
-            }
+            let snapshot = lister.poll();
             if batch.lost.is_some() {
                 lister.lost();
             }
             lister.refresh();
+            if let Some(snapshot) = snapshot {
+                self.meet(&Met::of(&snapshot));
+            }
             let bytes: usize = self.held.iter().map(|batch| batch.records.len()).sum();
-            if lister.is_awaited() && bytes < MAX_HELD {
+            if self.is_waiting() && bytes < MAX_HELD {
                 self.held.push(batch);
                 return;
             }
@@ -80,7 +84,33 @@ impl Intake {
         }
     }
 
+    /// From now on what is folded in is recorded, too; `recorder` is told of the sockets that are known.
+    pub fn record(&mut self, mut recorder: Recorder) {
+        recorder.met(&self.table.met());
+        self.recorder = Some(recorder);
+    }
+
+    /// The recording under way.
+    pub fn recorder(&mut self) -> Option<&mut Recorder> {
+        self.recorder.as_mut()
+    }
+
+    /// Ends recording.
+    pub fn take_recorder(&mut self) -> Option<Recorder> {
+        self.recorder.take()
+    }
+
+    fn meet(&mut self, met: &Met) {
+        self.table.meet(met);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.met(met);
+        }
+    }
+
     fn fold(&mut self, batch: &Batch, mut each: impl FnMut(&Event, &Change)) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.batch(batch);
+        }
         let mut apply = |table: &mut Table, mut event| {
             let change = table.apply(&mut event);
             each(&event, &change);
@@ -108,7 +138,7 @@ impl Intake {
         if let Some(lister) = &mut self.lister
             && let Some(snapshot) = lister.finish().await
         {
-            self.table.meet(&snapshot);
+            self.meet(&Met::of(&snapshot));
         }
         Ok(())
     }

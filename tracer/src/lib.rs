@@ -24,6 +24,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod capture;
 pub mod ceilings;
 pub mod check;
 pub mod cli;
@@ -40,6 +41,9 @@ pub mod live;
 pub mod lookout;
 pub mod ports;
 pub mod reason;
+pub mod record;
+pub mod recording;
+pub mod report;
 pub mod run;
 pub mod sampler;
 pub mod sink;

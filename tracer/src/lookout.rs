@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use tokio::sync::mpsc as inbox;
 
 use crate::{
+    capture::content::Sysctls,
     ceilings::{assess, history::History, tally::Tally, thresholds::Thresholds},
     filter::Filter,
     kernel::{
@@ -21,12 +22,6 @@ use crate::{
 
 /// How often it looks, when that costs little.
 const EVERY: Duration = Duration::from_secs(1);
-/// Otherwise so that it takes no more than this part of the time,
-const SHARE: f64 = 0.05;
-/// and while something fails for a ceiling this part;
-const URGENT_SHARE: f64 = 0.2;
-/// but what is older than this helps nobody, whatever it costs.
-const SELDOM: Duration = Duration::from_secs(5);
 /// To find out who has which socket open costs the most: it may take this part.
 const OWNERS_SHARE: f64 = 0.04;
 /// But it is not older than this.
@@ -40,10 +35,40 @@ const SLACK: Duration = Duration::from_millis(100);
 /// What failed lately, and the seconds that it is of.
 type Lately = (Tally, f64);
 
+/// How much of a core looking may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// This part of the time,
+    pub share: f64,
+    /// and while something fails for a ceiling this one;
+    pub urgent_share: f64,
+    /// but what is older than this helps nobody, whatever it costs.
+    pub seldom: Duration,
+}
+
+impl Pace {
+    /// For somebody who looks on.
+    pub const WATCHED: Self =
+        Self { share: 0.05, urgent_share: 0.2, seldom: Duration::from_secs(5) };
+    /// For somebody who looks later.
+    pub const RECORDED: Self =
+        Self { share: 0.02, urgent_share: 0.05, seldom: Duration::from_secs(10) };
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Ceilings, upstreams and processes.
+    pub listing: Listing,
+    /// The settings that decide them.
+    pub sysctls: Sysctls,
+}
+
 /// The thread, as seen from the loop.
 pub struct Lookout {
     asks: mpsc::Sender<Lately>,
-    answers: inbox::Receiver<Listing>,
+    answers: inbox::Receiver<Found>,
+    pace: Pace,
     under_way: bool,
     begun: Option<Instant>,
     /// The first look is still to come.
@@ -71,7 +96,7 @@ impl Lookout {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(filter: Filter) -> Result<Self> {
+    pub fn start(filter: Filter, pace: Pace) -> Result<Self> {
         let (asks, asked) = mpsc::channel::<Lately>();
         let (answer, answers) = inbox::channel(1);
         let look = move || {
@@ -89,6 +114,7 @@ impl Lookout {
                     None => surveyor.take(),
                 };
                 let findings = assess(&survey, &mut history);
+                let sysctls = Sysctls::of(&survey);
                 let mut listing = Listing::of(&mut survey, findings, &thresholds);
                 let (found, cost) = found.unwrap_or_else(|| (begun, begun.elapsed()));
                 owners = Some(Known { owners: survey.owners, found, cost });
@@ -96,14 +122,22 @@ impl Lookout {
                 listing.upstreams.retain(|key, _| filter.wants_upstream(key.dst, key.dport));
                 listing.cost_s = begun.elapsed().as_secs_f64();
                 give_memory_back();
-                if answer.blocking_send(listing).is_err() {
+                if answer.blocking_send(Found { listing, sysctls }).is_err() {
                     break;
                 }
             }
         };
         let thread = std::thread::Builder::new().name("lookout".to_owned()).spawn(look);
         thread.context("can't start a thread to look at the host")?;
-        Ok(Self { asks, answers, under_way: false, begun: None, first: true, cost: Duration::ZERO })
+        Ok(Self {
+            asks,
+            answers,
+            pace,
+            under_way: false,
+            begun: None,
+            first: true,
+            cost: Duration::ZERO,
+        })
     }
 
     /// Asks for a look, if it is time for one. `urgent`: something fails for a ceiling.
@@ -123,23 +157,23 @@ impl Lookout {
     }
 
     /// What it found. Safe to cancel.
-    pub async fn found(&mut self) -> Listing {
-        let Some(listing) = self.answers.recv().await else {
+    pub async fn found(&mut self) -> Found {
+        let Some(found) = self.answers.recv().await else {
             // The thread is gone.
             return std::future::pending().await;
         };
         self.under_way = false;
         // The first one has waited until programs were loaded.
         if !std::mem::take(&mut self.first) {
-            self.cost = Duration::from_secs_f64(listing.cost_s);
+            self.cost = Duration::from_secs_f64(found.listing.cost_s);
         }
-        listing
+        found
     }
 
     /// From one look to the next.
     #[must_use]
     pub fn every(&self, urgent: bool) -> Duration {
-        let share = if urgent { URGENT_SHARE } else { SHARE };
-        self.cost.div_f64(share).clamp(EVERY, SELDOM).max(2 * self.cost)
+        let share = if urgent { self.pace.urgent_share } else { self.pace.share };
+        self.cost.div_f64(share).clamp(EVERY, self.pace.seldom).max(2 * self.cost)
     }
 }

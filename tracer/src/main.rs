@@ -12,8 +12,8 @@ use socklife::{
     ceilings::thresholds::Status,
     check,
     cli::{
-        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RunArgs, TopArgs, TraceArgs,
-        parse_errors, with_command,
+        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RecordArgs, RunArgs, TopArgs,
+        TraceArgs, parse_errors, with_command,
     },
     existing::Lister,
     filter::Filter,
@@ -25,6 +25,8 @@ use socklife::{
         ring::boot_epoch_ns,
         time_wait::{Account, Made},
     },
+    record::{self, Recorded},
+    recording::{place::Place, scribe::Keeping},
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
     sink::{
@@ -91,6 +93,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Top(args) => top(args, cli.verbose),
         Command::Trace(args) => trace(args, cli.verbose),
+        Command::Record(args) => record(args, cli.verbose),
         Command::Count(args) => count(args, cli.verbose),
         Command::Check(args) => check(args),
         Command::Features(args) => Ok(features(args)),
@@ -135,6 +138,53 @@ fn trace(args: &TraceArgs, verbose: u8) -> Result<ExitCode> {
         to_the_end(&args.run, verbose, &filter, table, sink.as_mut(), None)?;
     say(&summary::trace(&table, &totals, made));
     Ok(ExitCode::SUCCESS)
+}
+
+fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
+    if args.rotate.is_some() && args.max_size.is_none() && args.trigger.is_none() {
+        let why = "--rotate needs --max-size SIZE, or --trigger: when shall the next file begin?";
+        Cli::command().error(ErrorKind::MissingRequiredArgument, why).exit()
+    }
+    let place = Place {
+        path: (args.output.as_os_str() != "-").then(|| args.output.clone()),
+        force: args.force,
+        files: args.rotate.unwrap_or(1),
+    };
+    if place.path.is_none() && (args.rotate.is_some() || args.format == Format::Json) {
+        let why = "standard output takes the capture (-o -): no --rotate, and no --format json";
+        Cli::command().error(ErrorKind::ArgumentConflict, why).exit()
+    }
+    let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
+    let plan = record::Plan {
+        filter: args.filter.resolve()?,
+        options: Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 },
+        duration: args.duration,
+        keeping: Keeping {
+            place,
+            max_size: args.max_size,
+            window: args.trigger.map(|_| (args.before, memory)),
+        },
+        trigger: args.trigger.map(|trigger| (trigger, args.after)),
+        command: args.command.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("can't start the runtime")?;
+    let recorded = runtime.block_on(record::run(&plan, say))?;
+    if args.format == Format::Json {
+        let mut out = Vec::new();
+        let clock = Clock::new(boot_epoch_ns(), TimeZone::UTC);
+        json::Count::new(clock).end(&recorded.table, &recorded.totals, &mut out);
+        // A closed pipe is not ours to report.
+        let _ = stdout().write_all(&out);
+    } else {
+        say(&summary::trace(&recorded.table, &recorded.totals, None));
+    }
+    say(&summary::recorded(&recorded, args.output.as_path()));
+    match recorded {
+        Recorded { failed: Some(error), .. } => Err(error),
+        Recorded { exit: Some(code), .. } => Ok(ExitCode::from(code)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {

@@ -36,6 +36,17 @@ pub struct Stop {
     hang_up: Signal,
 }
 
+/// Which of them came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Ctrl-C
+    Interrupt,
+    /// SIGTERM
+    Terminate,
+    /// SIGHUP
+    HangUp,
+}
+
 impl Stop {
     /// Starts listening.
     ///
@@ -53,15 +64,15 @@ impl Stop {
     /// Waits until one comes, for so long at most.
     pub async fn asked_within(mut self, time: Duration) {
         // Which of the two it was is the same to who waits.
-        let _ = tokio::time::timeout(time, self.asked()).await;
+        let _: Result<Asked, _> = tokio::time::timeout(time, self.asked()).await;
     }
 
-    /// Waits until one comes. Safe to cancel.
-    pub async fn asked(&mut self) {
+    /// Waits until one comes, and says which. Safe to cancel.
+    pub async fn asked(&mut self) -> Asked {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.interrupt.recv() => Asked::Interrupt,
+            _ = self.terminate.recv() => Asked::Terminate,
+            _ = self.hang_up.recv() => Asked::HangUp,
         }
     }
 }
@@ -97,7 +108,7 @@ impl<'a> Run<'a> {
         loop {
             // In no order of preference: none of them may keep the others from their turn.
             tokio::select! {
-                () = stop.asked() => break,
+                _ = stop.asked() => break,
                 () = until(deadline) => break,
                 () = tick(&mut ticks) => self.totals()?,
                 batch = self.intake.next() => self.take(batch?),
@@ -105,7 +116,7 @@ impl<'a> Run<'a> {
             tokio::select! {
                 biased;
                 sent = output.send(&mut self.buffer) => if sent == Sent::ReaderGone { break },
-                () = stop.asked() => break,
+                _ = stop.asked() => break,
                 () = until(deadline) => break,
             }
         }

@@ -7,9 +7,8 @@ use crate::{
     ceilings::ephemeral_ports::PortUse,
     ends::Ends,
     event::{Errno, Event, Loss, Subject},
-    existing::Existing,
+    existing::{Existing, Met},
     failures::{FailureKey, FailureRow, MAX_PIDS},
-    kernel::snapshot::Snapshot,
     reason::{Failure, Reason, classify, classify_call},
 };
 
@@ -90,8 +89,14 @@ impl Table {
     }
 
     /// Takes a list of the sockets that exist.
-    pub fn meet(&mut self, snapshot: &Snapshot) {
-        self.existing.replace(snapshot);
+    pub fn meet(&mut self, met: &Met) {
+        self.existing.meet(met);
+    }
+
+    /// The sockets that existed before and haven't ended.
+    #[must_use]
+    pub fn met(&self) -> Met {
+        self.existing.met()
     }
 
     /// Folds one event in, and completes it with the owner of a socket that existed before.

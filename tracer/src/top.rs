@@ -25,11 +25,8 @@ use crate::{
         netns,
         ring::{boot_epoch_ns, boot_time_ns},
     },
-    live::{
-        Live,
-        shot::{Ground, Hook},
-    },
-    lookout::Lookout,
+    live::{Live, shot::Ground},
+    lookout::{Lookout, Pace},
     run::{Stop, ticker, until},
     sink::clock::Clock,
     source::{self, Batch},
@@ -129,7 +126,7 @@ impl Top {
             keyboard,
             model,
             live: Live::new(netns::own()),
-            lookout: Lookout::start(plan.filter.clone())?,
+            lookout: Lookout::start(plan.filter.clone(), Pace::WATCHED)?,
             intake: None,
             ground: Ground::default(),
             recorder: None,
@@ -150,7 +147,7 @@ impl Top {
     fn attach(&mut self, plan: &Plan) -> Result<()> {
         match Kernel::attach(&plan.options, &plan.filter) {
             Ok(kernel) => {
-                let of_events = features::in_use(&kernel).into_iter().filter_map(hook);
+                let of_events = features::in_use(&kernel).into_iter().filter_map(Feature::hook);
                 self.ground.hooks = Arc::new(of_events.collect());
                 let unhooked = kernel.unseen().iter().map(|unseen| {
                     let refused = unseen.refused.iter();
@@ -178,7 +175,7 @@ impl Top {
         let mut listed = false;
         loop {
             tokio::select! {
-                () = stop.asked() => return Ok(()),
+                _ = stop.asked() => return Ok(()),
                 () = until(deadline) => return Ok(()),
                 _ = suspend.recv() => self.suspend()?,
                 message = self.keyboard.next() => {
@@ -187,8 +184,8 @@ impl Top {
                         return Ok(());
                     }
                 }
-                listing = self.lookout.found() => {
-                    self.live.listed(listing);
+                found = self.lookout.found() => {
+                    self.live.listed(found.listing);
                     // Nobody shall wait for the first second.
                     if !std::mem::replace(&mut listed, true) {
                         give_memory_back();
@@ -352,16 +349,6 @@ impl Top {
         }
         said
     }
-}
-
-fn hook(feature: Feature) -> Option<Hook> {
-    Some(Hook {
-        event: feature.event,
-        rung: feature.rung?,
-        cost: feature.cost.unwrap_or_default(),
-        inferred: feature.inferred,
-        notes: feature.notes,
-    })
 }
 
 async fn next(intake: &mut Option<Intake>) -> Result<Batch> {

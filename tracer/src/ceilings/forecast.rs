@@ -10,6 +10,8 @@ mod tests;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use self::trend::{History, Trend};
 
 /// Longest time that a forecast looks ahead, in seconds.
@@ -29,7 +31,7 @@ pub struct Sample {
 }
 
 /// When a ceiling is reached at the present trend.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Forecast {
     /// Seconds from the last sample, or from the snapshot, until the limit is reached, less the time that
     /// has [passed](Self::pass) since.

@@ -25,6 +25,8 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use crate::{
     event::{Comm, State},
     kernel::survey::Survey,
@@ -67,7 +69,8 @@ impl Kind {
 }
 
 /// What a ceiling is of. The same subject in two surveys is equal.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Subject {
     /// Local ports from one or several source addresses toward one upstream.
     Upstream {
@@ -187,7 +190,8 @@ impl fmt::Display for Subject {
 }
 
 /// Since when failures were counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Since {
     /// Since the check began.
     Interval,
@@ -196,10 +200,11 @@ pub enum Since {
 }
 
 /// Failures that a ceiling caused.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failed {
     /// The errno's name, or that of the kernel's counter.
-    pub error: &'static str,
+    #[serde(deserialize_with = "known_error")]
+    pub error: ErrorName,
     /// How many.
     pub count: u64,
     /// How many a second, where a time is known.
@@ -210,8 +215,33 @@ pub struct Failed {
     pub who: Vec<(u32, Comm, u64)>,
 }
 
+/// One of a few.
+pub type ErrorName = &'static str;
+
+/// All names that [`Failed::error`] may have.
+const ERRORS: [&str; 11] = [
+    "EADDRNOTAVAIL",
+    "EADDRINUSE",
+    "EMFILE",
+    "ENFILE",
+    "TCPTimeWaitOverflow",
+    "drop",
+    "early_drop",
+    "insert_failed",
+    "sk_drops",
+    "ListenOverflows",
+    "ListenDrops",
+];
+
+/// One of [`ERRORS`]; a later version may have more.
+fn known_error<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorName, D::Error> {
+    let name = <Cow<'_, str>>::deserialize(from)?;
+    Ok(ERRORS.into_iter().find(|error| *error == name).unwrap_or("other"))
+}
+
 /// Who uses what a ceiling bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum User {
     /// A process: its id, its name, its sockets in here.
     Process(u32, Comm, u64),
@@ -220,7 +250,7 @@ pub enum User {
 }
 
 /// What is told of upstreams besides.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Sockets on usable ports, by state; TIME-WAIT and FIN-WAIT-2 entries too.
     pub states: BTreeMap<State, u64>,
@@ -235,7 +265,7 @@ pub struct Traffic {
 }
 
 /// One finding.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ceiling {
     /// Of what.
     pub subject: Subject,
@@ -268,7 +298,7 @@ pub struct Ceiling {
 }
 
 /// Entries that go by themselves.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Passing {
     /// Their ages in seconds.
     pub ages_s: Vec<f64>,

@@ -31,13 +31,28 @@ pub fn mount_point() -> Option<PathBuf> {
 pub struct Cgroups {
     paths: HashMap<u64, String>,
     walked: Option<Instant>,
+    /// They are of another host, or of another time: nothing is looked up.
+    told: bool,
 }
 
 impl Cgroups {
+    /// Those that one is told of, and no others.
+    #[must_use]
+    pub fn told() -> Self {
+        Self { told: true, ..Self::default() }
+    }
+
+    /// A cgroup has this path.
+    pub fn learn(&mut self, id: u64, path: String) {
+        if self.paths.len() < MAX_CGROUPS {
+            self.paths.insert(id, path);
+        }
+    }
+
     /// The path of a cgroup below the root of its hierarchy, `/` for the root itself; `None`:
     /// removed meanwhile, or no hierarchy is mounted.
     pub fn path(&mut self, id: u64) -> Option<&str> {
-        let due = self.walked.is_none_or(|walked| walked.elapsed() >= WALK_EVERY);
+        let due = !self.told && self.walked.is_none_or(|walked| walked.elapsed() >= WALK_EVERY);
         if due && !self.paths.contains_key(&id) {
             self.walked = Some(Instant::now());
             self.paths.clear();

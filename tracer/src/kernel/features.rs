@@ -9,7 +9,7 @@ use super::{
     ladder::{Hooked, Hooks, Level},
     loader::{Kernel, Options},
 };
-use crate::filter::Filter;
+use crate::{filter::Filter, live::shot::Hook as InUse};
 
 /// One event of the ladder as `features` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +28,20 @@ pub struct Feature {
     pub notes: Vec<String>,
     /// The better rungs, and why each is not in use.
     pub refused: Vec<Refusal>,
+}
+
+impl Feature {
+    /// The hook in use, as the live view and captures have it.
+    #[must_use]
+    pub fn hook(self) -> Option<InUse> {
+        Some(InUse {
+            event: self.event.into(),
+            rung: self.rung?.into(),
+            cost: self.cost.unwrap_or_default().into(),
+            inferred: self.inferred,
+            notes: self.notes,
+        })
+    }
 }
 
 /// A rung that is not in use.

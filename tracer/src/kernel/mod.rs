@@ -8,6 +8,7 @@ pub mod features;
 pub mod globals;
 pub mod ground;
 pub mod hooks;
+pub mod host;
 pub mod ladder;
 pub mod loader;
 pub mod netlink;

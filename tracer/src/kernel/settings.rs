@@ -30,6 +30,24 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Names and values, as `sysctl` prints them.
+    #[must_use]
+    pub fn by_name(&self) -> Vec<(&'static str, String)> {
+        vec![
+            (
+                "net.ipv4.ip_local_port_range",
+                format!("{} {}", self.port_range.start(), self.port_range.end()),
+            ),
+            ("net.ipv4.ip_local_reserved_ports", self.reserved.to_string()),
+            ("net.ipv4.ip_unprivileged_port_start", self.unprivileged_start.to_string()),
+            ("net.ipv4.tcp_tw_reuse", self.tw_reuse.to_string()),
+            ("net.ipv4.tcp_tw_reuse_delay", self.tw_reuse_delay_ms.to_string()),
+            ("net.ipv4.tcp_timestamps", u8::from(self.timestamps).to_string()),
+            ("net.ipv4.tcp_max_tw_buckets", self.max_tw_buckets.to_string()),
+            ("net.core.somaxconn", self.somaxconn.to_string()),
+        ]
+    }
+
     /// Reads those of the calling thread's network namespace.
     ///
     /// # Errors

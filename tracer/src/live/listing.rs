@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use tracer_ebpf::state;
 
 use super::shot::{Ports, Sockets, Source, UpstreamKey};
@@ -32,7 +33,8 @@ const MAX_SOURCES: usize = 8;
 const MAX_PROCESSES: usize = 5;
 
 /// What was found at one time.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Listing {
     /// When: nanoseconds since boot.
     pub at_ns: u64,
@@ -43,6 +45,7 @@ pub struct Listing {
     /// Findings beyond those.
     pub more_gauges: u64,
     /// Where this host has connections to.
+    #[serde(with = "pairs")]
     pub upstreams: HashMap<UpstreamKey, ListedUpstream>,
     /// Upstreams beyond those, with the fewest sockets.
     pub more_upstreams: u64,
@@ -52,8 +55,32 @@ pub struct Listing {
     pub unseen: Vec<String>,
 }
 
+/// A map whose keys are no strings, as a list of pairs.
+mod pairs {
+    use std::{collections::HashMap, hash::Hash};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &HashMap<K, V>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<HashMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Eq + Hash,
+        V: Deserialize<'de>,
+    {
+        Vec::<(K, V)>::deserialize(from).map(|pairs| pairs.into_iter().collect())
+    }
+}
+
 /// An upstream's sockets.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ListedUpstream {
     /// By state.
     pub sockets: Sockets,
@@ -71,7 +98,7 @@ struct Parts {
 }
 
 /// A process's open files and connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedProcess {
     /// Its name.
     pub comm: Comm,

@@ -1,7 +1,9 @@
 //! What the live view shows of one moment: plain values, worst first. A shot is made once a second; the
 //! last ten minutes of them are what one can travel back through.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ceilings::{Subject, thresholds::Status},
@@ -90,7 +92,7 @@ pub struct Gauge {
 }
 
 /// An upstream by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UpstreamKey {
     /// Network namespace.
     pub netns: Option<u32>,
@@ -142,7 +144,7 @@ impl Upstream {
 }
 
 /// Sockets by state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sockets {
     /// ESTAB
     pub established: u64,
@@ -155,7 +157,7 @@ pub struct Sockets {
 }
 
 /// Local ports from a source address toward an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// Taken.
     pub used: u64,
@@ -175,7 +177,7 @@ impl Ports {
 }
 
 /// A source address of connections to an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// The address.
     pub src: IpAddr,
@@ -250,14 +252,14 @@ pub struct Ground {
 }
 
 /// A hook in use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
     /// The kind of event.
-    pub event: &'static str,
+    pub event: Cow<'static, str>,
     /// The rung.
-    pub rung: &'static str,
+    pub rung: Cow<'static, str>,
     /// What it costs.
-    pub cost: &'static str,
+    pub cost: Cow<'static, str>,
     /// The event is concluded from others.
     pub inferred: bool,
     /// What this rung can't do.

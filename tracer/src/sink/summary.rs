@@ -1,13 +1,16 @@
 //! The end of a trace in words, for standard error, so that standard output holds events only.
 
+use std::path::Path;
+
 use super::{
     Totals,
     text::{endpoint, told},
 };
 use crate::{
     ends::{Ended, Peer},
-    human::thousands,
+    human::{size, thousands},
     kernel::time_wait::Made,
+    record::Recorded,
     table::Table,
 };
 
@@ -47,6 +50,35 @@ pub fn trace(table: &Table, totals: &Totals, made: Option<Made>) -> String {
         summary += &format!("\n({} more peers)", thousands((peers.len() - SHOWN_PEERS) as u64));
     }
     summary
+}
+
+/// What was recorded, and where.
+#[must_use]
+pub fn recorded(recorded: &Recorded, to: &Path) -> String {
+    let (files, bytes, events) = recorded.written;
+    if files == 0 {
+        return "nothing was written: what was waited for did not happen".to_owned();
+    }
+    let mut said = format!("recorded {} events", thousands(events));
+    if to.as_os_str() != "-" {
+        said += &format!(" into {}", to.display());
+    }
+    if files > 1 {
+        said += &format!(" and {} files before it", thousands(files - 1));
+    }
+    said += &format!(" ({}", size(bytes));
+    if events > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a size")]
+        let of_each = bytes as f64 / events as f64;
+        said += &format!(", {of_each:.1} bytes an event");
+    }
+    said += ")";
+    if recorded.unwritten > 0 {
+        let unwritten = thousands(recorded.unwritten);
+        said +=
+            &format!("; {unwritten} events found no room, as the disk was slower than they came");
+    }
+    said
 }
 
 fn time_wait(ended: &Ended, made: Option<Made>) -> String {

@@ -232,7 +232,13 @@ fn processes(failing: bool) -> Vec<Process> {
 }
 
 fn ground() -> Ground {
-    let hook = |event, rung, cost| Hook { event, rung, cost, inferred: false, notes: Vec::new() };
+    let hook = |event: &'static str, rung: &'static str, cost: &'static str| Hook {
+        event: event.into(),
+        rung: rung.into(),
+        cost: cost.into(),
+        inferred: false,
+        notes: Vec::new(),
+    };
     let mut inferred = hook("timewait", "inferred from state changes", "none");
     inferred.inferred = true;
     inferred.notes = vec!["entries whose last segment was lost are missing".to_owned()];

@@ -95,7 +95,7 @@ fn hooks(ground: &Ground, doc: &mut Doc) {
     }
     for hook in ground.hooks.iter() {
         let mark = if hook.inferred { "~ " } else { "" };
-        doc.beside(hook.event, 14, &format!("{mark}{}", hook.rung), Tone::Plain);
+        doc.beside(&hook.event, 14, &format!("{mark}{}", hook.rung), Tone::Plain);
         doc.beside("", 14, &format!("cost: {}", hook.cost), Tone::Quiet);
         for note in &hook.notes {
             doc.beside("", 14, note, Tone::Quiet);

@@ -1,0 +1,394 @@
+//! `socklife record`: the road into a file.
+
+use std::{
+    ffi::OsString,
+    io::{IsTerminal, Write, stderr},
+    os::unix::process::ExitStatusExt,
+    process::ExitStatus,
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+
+use crate::{
+    capture::content::{End, Header},
+    event::Event,
+    existing::Lister,
+    filter::Filter,
+    human::{size, thousands},
+    intake::Intake,
+    kernel::{
+        loader::{Kernel, Options},
+        ring::boot_time_ns,
+    },
+    live::recent::Recent,
+    lookout::{Lookout, Pace},
+    recording::{
+        Recorder,
+        scribe::{Keeping, Progress},
+        trigger::{Trigger, Watch},
+    },
+    run::{Asked, Stop, ticker, until},
+    sink::Totals,
+    source::{Batch, Live},
+    table::{Change, Selection, Table},
+};
+
+/// How often progress is shown, and what is due looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+/// What to record, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which events.
+    pub filter: Filter,
+    /// How they are got.
+    pub options: Options,
+    /// How long; `None`: until it is ended.
+    pub duration: Option<Duration>,
+    /// Where to.
+    pub keeping: Keeping,
+    /// What to wait for, and how long what comes after it is wanted.
+    pub trigger: Option<(Trigger, Duration)>,
+    /// What to run meanwhile; empty: nothing.
+    pub command: Vec<OsString>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The totals.
+    pub table: Table,
+    /// What goes with them.
+    pub totals: Totals,
+    /// Files begun, bytes and events in them.
+    pub written: (u64, u64, u64),
+    /// Lost between the kernel and the disk, besides what the table has.
+    pub unwritten: u64,
+    /// How the command ended, as a shell says it.
+    pub exit: Option<u8>,
+    /// The recording broke off.
+    pub failed: Option<anyhow::Error>,
+}
+
+/// Records until the time is up, a signal comes, the command ends or the file is full.
+///
+/// # Errors
+/// The file can't be made, the kernel side can't be attached, or the command can't be started.
+pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
+    plan.keeping.place.check()?;
+    let stop = Stop::listen()?;
+    let kernel = Kernel::attach(&plan.options, &plan.filter)?;
+    for unseen in kernel.unseen() {
+        let what = unseen.hooked.unseen();
+        say(&format!("not seen on this kernel: {what} (`socklife features` says why)"));
+    }
+    let recorder = Recorder::start(plan.keeping.clone(), Header::now(&kernel))?;
+    let lister = (!plan.filter.connects_only()).then(|| Lister::begin(plan.filter.which()));
+    let mut intake = Intake::new(Live::new(kernel), Table::new(Selection::All), lister);
+    intake.record(recorder);
+    let recording = Recording {
+        intake,
+        lookout: Lookout::start(plan.filter.clone(), Pace::RECORDED)?,
+        recent: Recent::default(),
+        looked_ns: boot_time_ns(),
+        watch: plan.trigger.map(|(trigger, _)| Watch::new(trigger)),
+        after: plan.trigger.map_or(Duration::ZERO, |(_, after)| after),
+        again: plan.keeping.place.files > 1,
+        closing: None,
+        done: false,
+        started: Instant::now(),
+        shown: Shown::new(plan.trigger.map(|(trigger, _)| trigger)),
+    };
+    let child = start(&plan.command)?;
+    say(&match (&plan.trigger, &child) {
+        (Some((trigger, _)), _) => format!("waiting for {trigger}; Ctrl-C ends"),
+        (None, Some(_)) => "recording while the command runs".to_owned(),
+        (None, None) => "recording; Ctrl-C ends".to_owned(),
+    });
+    recording.drive(plan, stop, child, &say).await
+}
+
+fn start(command: &[OsString]) -> Result<Option<Child>> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
+    let child = Command::new(program).args(arguments).spawn();
+    let name = program.to_string_lossy();
+    child.map(Some).with_context(|| format!("can't start {name:?}, so nothing is recorded"))
+}
+
+/// What the loop owns.
+struct Recording {
+    intake: Intake,
+    lookout: Lookout,
+    /// Failures of the last seconds, for what is found on the host.
+    recent: Recent,
+    looked_ns: u64,
+    watch: Option<Watch>,
+    after: Duration,
+    /// After one trigger it waits for the next.
+    again: bool,
+    /// When what a trigger wanted ends.
+    closing: Option<Instant>,
+    done: bool,
+    started: Instant,
+    shown: Shown,
+}
+
+impl Recording {
+    async fn drive(
+        mut self,
+        plan: &Plan,
+        mut stop: Stop,
+        mut child: Option<Child>,
+        say: &impl Fn(&str),
+    ) -> Result<Recorded> {
+        let deadline = plan.duration.map(|duration| self.started + duration);
+        let mut ticks = ticker(self.started, TICK);
+        let mut exit = None;
+        let mut asked = None;
+        let why = loop {
+            tokio::select! {
+                signal = stop.asked() => {
+                    asked = Some(signal);
+                    break "it was ended by a signal";
+                }
+                () = until(deadline) => break "its time was up",
+                () = until(self.closing) => self.close(),
+                batch = self.intake.next() => self.take(batch?),
+                found = self.lookout.found() => {
+                    if let Some(watch) = &mut self.watch {
+                        watch.looked(&found.listing);
+                    }
+                    if let Some(recorder) = self.intake.recorder() {
+                        recorder.found(&found.listing, &found.sysctls);
+                    }
+                    self.fire();
+                }
+                ended = wait(&mut child) => {
+                    exit = Some(code(ended?));
+                    child = None;
+                    break "the command had ended";
+                }
+                _ = ticks.tick() => self.tick(say),
+            }
+            if self.done {
+                break "what the trigger wanted was written";
+            }
+            if self.intake.recorder().is_none_or(|recorder| recorder.is_over()) {
+                break "it had its largest size";
+            }
+        };
+        self.shown.clear();
+        let mut recorded = self.end(why).await?;
+        if let Some(mut child) = child {
+            recorded.exit = Some(finish(&mut child, asked, stop).await?);
+        } else {
+            recorded.exit = exit;
+        }
+        Ok(recorded)
+    }
+
+    fn take(&mut self, batch: Batch) {
+        let (recent, watch) = (&mut self.recent, &mut self.watch);
+        self.intake.take(batch, |event, change| note(recent, watch, event, change));
+        self.fire();
+    }
+
+    /// After the batch in which it fired: that one belongs to the window.
+    fn fire(&mut self) {
+        let Some(watch) = &mut self.watch else { return };
+        if watch.take().is_none() || self.closing.is_some() || self.done {
+            return;
+        }
+        let trigger = watch.trigger().to_string();
+        self.closing = Some(Instant::now() + self.after);
+        if let Some(recorder) = self.intake.recorder() {
+            recorder.fire(trigger);
+        }
+    }
+
+    fn close(&mut self) {
+        self.closing = None;
+        self.done = !self.again;
+        if !self.done
+            && let Some(recorder) = self.intake.recorder()
+        {
+            let why = "what the trigger wanted was written".to_owned();
+            recorder.close(End { at_ns: boot_time_ns(), why, ..End::default() });
+        }
+    }
+
+    fn tick(&mut self, say: &impl Fn(&str)) {
+        let now_ns = boot_time_ns();
+        if !self.intake.is_waiting() {
+            let (recent, looked_ns) = (&mut self.recent, &mut self.looked_ns);
+            self.lookout.ask(false, || {
+                #[expect(clippy::cast_precision_loss, reason = "a time")]
+                let seconds =
+                    now_ns.saturating_sub(std::mem::replace(looked_ns, now_ns)) as f64 / 1e9;
+                recent.advance(now_ns, seconds);
+                recent.tally()
+            });
+        }
+        let lost = self.intake.table.lost();
+        if let Some(recorder) = self.intake.recorder() {
+            let said = recorder.progress().said();
+            if !said.is_empty() {
+                self.shown.clear();
+            }
+            for line in &said {
+                say(line);
+            }
+            self.shown.show(recorder, lost, self.started.elapsed());
+        }
+    }
+
+    async fn end(mut self, why: &str) -> Result<Recorded> {
+        self.intake.stop().await?;
+        while let Some(batch) = self.intake.rest()? {
+            let (recent, watch) = (&mut self.recent, &mut self.watch);
+            self.intake.take(batch, |event, change| note(recent, watch, event, change));
+        }
+        let (recent, watch) = (&mut self.recent, &mut self.watch);
+        self.intake.release(|event, change| note(recent, watch, event, change));
+        // What fired in the last moment is wanted, too.
+        self.fire();
+        let source = self.intake.source();
+        let produced = source.produced()?;
+        let totals = Totals {
+            duration_s: self.started.elapsed().as_secs_f64(),
+            produced,
+            unseen: source.unseen(),
+        };
+        let recorder = self.intake.take_recorder().context("the recording is gone")?;
+        let whole = self.watch.is_none() && !self.again;
+        let end = End {
+            at_ns: boot_time_ns(),
+            why: why.to_owned(),
+            produced: whole.then_some(produced),
+            ..End::default()
+        };
+        let unwritten = recorder.lost().events();
+        let progress = recorder.share();
+        let failed = recorder.finish(end).await.err();
+        let read = |number: &std::sync::atomic::AtomicU64| number.load(Relaxed);
+        let of = |progress: &Progress| {
+            (read(&progress.files), read(&progress.bytes), read(&progress.events))
+        };
+        let written = of(&progress);
+        let failed = failed.map(|error| match written.2 {
+            0 => error,
+            events => anyhow!("{error:#}; the {} events before it can be read", thousands(events)),
+        });
+        let table = self.intake.into_table();
+        Ok(Recorded { table, totals, written, unwritten, exit: None, failed })
+    }
+}
+
+fn note(recent: &mut Recent, watch: &mut Option<Watch>, event: &Event, change: &Change) {
+    if let Some(failure) = change.failure() {
+        recent.note(event, *failure);
+        if let Some(watch) = watch {
+            watch.failed(event, *failure);
+        }
+    }
+}
+
+async fn wait(child: &mut Option<Child>) -> Result<ExitStatus> {
+    match child {
+        Some(child) => child.wait().await.context("can't wait for the command"),
+        None => std::future::pending().await,
+    }
+}
+
+/// The recording has ended, and the command has not: it is told of signals, and waited for.
+async fn finish(child: &mut Child, asked: Option<Asked>, mut stop: Stop) -> Result<u8> {
+    let mut signal = asked;
+    loop {
+        // A terminal sends Ctrl-C to both of us.
+        let pass_on = match signal.take() {
+            Some(Asked::Terminate) => Some(Signal::TERM),
+            Some(Asked::HangUp) => Some(Signal::HUP),
+            Some(Asked::Interrupt) if !std::io::stdin().is_terminal() => Some(Signal::INT),
+            _ => None,
+        };
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let (Some(signal), Some(pid)) = (pass_on, pid) {
+            // It may have ended just now.
+            let _ = kill_process(pid, signal);
+        }
+        tokio::select! {
+            ended = child.wait() => return Ok(code(ended.context("can't wait for the command")?)),
+            asked = stop.asked() => signal = Some(asked),
+        }
+    }
+}
+
+/// As a shell has it: of a signal, 128 and its number.
+fn code(ended: ExitStatus) -> u8 {
+    let code = ended.code().or(ended.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// One line on a terminal, shown again and again.
+struct Shown {
+    on: bool,
+    trigger: Option<Trigger>,
+    before: (Duration, u64),
+}
+
+impl Shown {
+    fn new(trigger: Option<Trigger>) -> Self {
+        Self { on: stderr().is_terminal(), trigger, before: (Duration::ZERO, 0) }
+    }
+
+    fn show(&mut self, recorder: &Recorder, lost: u64, passed: Duration) {
+        if !self.on {
+            return;
+        }
+        let progress = recorder.progress();
+        let (events, bytes) = (progress.events.load(Relaxed), progress.bytes.load(Relaxed));
+        let (then, had) = std::mem::replace(&mut self.before, (passed, events));
+        let seconds = passed.saturating_sub(then).as_secs_f64().max(0.001);
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate"
+        )]
+        let rate = (events.saturating_sub(had) as f64 / seconds) as u64;
+        let lost = lost + recorder.lost().events();
+        let mut line = format!(
+            "{:.0} s  {} events  {}/s  {}  {} lost",
+            passed.as_secs_f64(),
+            thousands(events),
+            thousands(rate),
+            size(bytes),
+            thousands(lost)
+        );
+        if let Some(trigger) = self.trigger {
+            let window = progress.window.load(Relaxed);
+            line = match window {
+                0 => format!("{trigger}: {line}"),
+                window => {
+                    format!(
+                        "waiting for {trigger}  {} in memory  {} lost",
+                        size(window as u64),
+                        thousands(lost)
+                    )
+                }
+            };
+        }
+        // Nobody may read it.
+        let _ = write!(stderr(), "\r\x1b[K{line}");
+    }
+
+    fn clear(&self) {
+        if self.on {
+            let _ = write!(stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -25,7 +25,7 @@ use socklife::{
         ring::boot_epoch_ns,
         time_wait::{Account, Made},
     },
-    record::{self, Recorded},
+    record::{self, NotStarted, Recorded},
     recording::{place::Place, scribe::Keeping},
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
@@ -60,6 +60,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             say(&format!("socklife: {error:#}"));
+            if let Some(not_started) = error.downcast_ref::<NotStarted>() {
+                return ExitCode::from(not_started.code());
+            }
             if is_check { ExitCode::from(Status::Unknown.code()) } else { ExitCode::FAILURE }
         }
     }

@@ -1,24 +1,25 @@
-//! `socklife record`: the road into a file.
+//! `socklife record`: the road into a file. [`child`]: the command that is recorded. [`shown`]: progress.
+
+mod child;
+mod shown;
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, Write, stderr},
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow};
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
+pub use self::child::NotStarted;
+use self::shown::Shown;
 use crate::{
     capture::content::{End, Header},
     event::Event,
     existing::Lister,
     filter::Filter,
-    human::{size, thousands},
+    human::thousands,
     intake::Intake,
     kernel::{
         loader::{Kernel, Options},
@@ -28,10 +29,11 @@ use crate::{
     lookout::{Lookout, Pace},
     recording::{
         Recorder,
+        place::Place,
         scribe::{Keeping, Progress},
         trigger::{Trigger, Watch},
     },
-    run::{Asked, Stop, ticker, until},
+    run::{Stop, ticker, until},
     sink::Totals,
     source::{Batch, Live},
     table::{Change, Selection, Table},
@@ -103,20 +105,20 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
         started: Instant::now(),
         shown: Shown::new(plan.trigger.map(|(trigger, _)| trigger)),
     };
-    let child = start(&plan.command)?;
+    let child = match child::start(&plan.command) {
+        Ok(child) => child,
+        Err(error) => {
+            // Nobody wants an empty file.
+            recording.abandon(&plan.keeping.place).await;
+            return Err(error);
+        }
+    };
     say(&match (&plan.trigger, &child) {
         (Some((trigger, _)), _) => format!("waiting for {trigger}; Ctrl-C ends"),
         (None, Some(_)) => "recording while the command runs".to_owned(),
         (None, None) => "recording; Ctrl-C ends".to_owned(),
     });
     recording.drive(plan, stop, child, &say).await
-}
-
-fn start(command: &[OsString]) -> Result<Option<Child>> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(None) };
-    let child = Command::new(program).args(arguments).spawn();
-    let name = program.to_string_lossy();
-    child.map(Some).with_context(|| format!("can't start {name:?}, so nothing is recorded"))
 }
 
 /// What the loop owns.
@@ -167,8 +169,8 @@ impl Recording {
                     }
                     self.fire();
                 }
-                ended = wait(&mut child) => {
-                    exit = Some(code(ended?));
+                ended = child::wait(&mut child) => {
+                    exit = Some(child::code(ended?));
                     child = None;
                     break "the command had ended";
                 }
@@ -184,7 +186,7 @@ impl Recording {
         self.shown.clear();
         let mut recorded = self.end(why).await?;
         if let Some(mut child) = child {
-            recorded.exit = Some(finish(&mut child, asked, stop).await?);
+            recorded.exit = Some(child::finish(&mut child, asked, stop).await?);
         } else {
             recorded.exit = exit;
         }
@@ -246,6 +248,14 @@ impl Recording {
         }
     }
 
+    async fn abandon(mut self, place: &Place) {
+        if let Some(recorder) = self.intake.take_recorder() {
+            // What is written now is removed at once.
+            let _ = recorder.finish(End::default()).await;
+            place.discard();
+        }
+    }
+
     async fn end(mut self, why: &str) -> Result<Recorded> {
         self.intake.stop().await?;
         while let Some(batch) = self.intake.rest()? {
@@ -293,102 +303,6 @@ fn note(recent: &mut Recent, watch: &mut Option<Watch>, event: &Event, change: &
         recent.note(event, *failure);
         if let Some(watch) = watch {
             watch.failed(event, *failure);
-        }
-    }
-}
-
-async fn wait(child: &mut Option<Child>) -> Result<ExitStatus> {
-    match child {
-        Some(child) => child.wait().await.context("can't wait for the command"),
-        None => std::future::pending().await,
-    }
-}
-
-/// The recording has ended, and the command has not: it is told of signals, and waited for.
-async fn finish(child: &mut Child, asked: Option<Asked>, mut stop: Stop) -> Result<u8> {
-    let mut signal = asked;
-    loop {
-        // A terminal sends Ctrl-C to both of us.
-        let pass_on = match signal.take() {
-            Some(Asked::Terminate) => Some(Signal::TERM),
-            Some(Asked::HangUp) => Some(Signal::HUP),
-            Some(Asked::Interrupt) if !std::io::stdin().is_terminal() => Some(Signal::INT),
-            _ => None,
-        };
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let (Some(signal), Some(pid)) = (pass_on, pid) {
-            // It may have ended just now.
-            let _ = kill_process(pid, signal);
-        }
-        tokio::select! {
-            ended = child.wait() => return Ok(code(ended.context("can't wait for the command")?)),
-            asked = stop.asked() => signal = Some(asked),
-        }
-    }
-}
-
-/// As a shell has it: of a signal, 128 and its number.
-fn code(ended: ExitStatus) -> u8 {
-    let code = ended.code().or(ended.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    u8::try_from(code).unwrap_or(1)
-}
-
-/// One line on a terminal, shown again and again.
-struct Shown {
-    on: bool,
-    trigger: Option<Trigger>,
-    before: (Duration, u64),
-}
-
-impl Shown {
-    fn new(trigger: Option<Trigger>) -> Self {
-        Self { on: stderr().is_terminal(), trigger, before: (Duration::ZERO, 0) }
-    }
-
-    fn show(&mut self, recorder: &Recorder, lost: u64, passed: Duration) {
-        if !self.on {
-            return;
-        }
-        let progress = recorder.progress();
-        let (events, bytes) = (progress.events.load(Relaxed), progress.bytes.load(Relaxed));
-        let (then, had) = std::mem::replace(&mut self.before, (passed, events));
-        let seconds = passed.saturating_sub(then).as_secs_f64().max(0.001);
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate"
-        )]
-        let rate = (events.saturating_sub(had) as f64 / seconds) as u64;
-        let lost = lost + recorder.lost().events();
-        let mut line = format!(
-            "{:.0} s  {} events  {}/s  {}  {} lost",
-            passed.as_secs_f64(),
-            thousands(events),
-            thousands(rate),
-            size(bytes),
-            thousands(lost)
-        );
-        if let Some(trigger) = self.trigger {
-            let window = progress.window.load(Relaxed);
-            line = match window {
-                0 => format!("{trigger}: {line}"),
-                window => {
-                    format!(
-                        "waiting for {trigger}  {} in memory  {} lost",
-                        size(window as u64),
-                        thousands(lost)
-                    )
-                }
-            };
-        }
-        // Nobody may read it.
-        let _ = write!(stderr(), "\r\x1b[K{line}");
-    }
-
-    fn clear(&self) {
-        if self.on {
-            let _ = write!(stderr(), "\r\x1b[K");
         }
     }
 }

@@ -74,7 +74,9 @@ impl Encoder {
         let count = self.open.len() / RAW_EVENT_SIZE;
         self.turned.resize(self.open.len(), 0);
         transpose(&self.open, &mut self.turned);
-        let content = self.zstd.compress(&self.turned)?;
+        let mut content = self.zstd.compress(&self.turned)?;
+        // It was given room for what can't be compressed.
+        content.shrink_to_fit();
         let frame = Frame {
             kind: Kind::Records,
             encoding: Encoding::Transposed,
@@ -101,7 +103,9 @@ impl Encoder {
         let (encoding, content) = if plain {
             (Encoding::Plain, raw.to_vec())
         } else {
-            (Encoding::Zstd, self.zstd.compress(raw)?)
+            let mut content = self.zstd.compress(raw)?;
+            content.shrink_to_fit();
+            (Encoding::Zstd, content)
         };
         let length = u32::try_from(raw.len()).map_err(io::Error::other)?;
         Ok(Frame {

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tracer_ebpf::{ABI_VERSION, RAW_EVENT_SIZE};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     content::{End, Header},
     frame::{FORMAT, HEAD, Head, Kind, MARKER},
 };
-use crate::event::Loss;
+use crate::event::{Loss, is_inert, visible};
 
 /// Bytes read at a time.
 const PIECE: usize = 256 << 10;
@@ -98,10 +99,7 @@ impl<R: Read> Reader<R> {
                 self.over = true;
                 break;
             };
-            if head.kind == Some(Kind::Header) && head.sequence >= 2 {
-                continue;
-            }
-            if head.kind == Some(Kind::Header) && self.sequence >= 2 {
+            if head.sequence < self.sequence {
                 self.damaged(0, "another capture begins here, which is not read");
                 self.over = true;
                 break;
@@ -232,8 +230,54 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// What a capture holds comes from elsewhere: nothing in it may be taken for a command by a terminal.
 fn parse<T: DeserializeOwned>(content: &[u8]) -> Option<T> {
-    serde_json::from_slice(content).ok()
+    let text = std::str::from_utf8(content).ok()?;
+    if is_plain(text) {
+        return serde_json::from_str(text).ok();
+    }
+    let mut value = serde_json::from_str(text).ok()?;
+    clean(&mut value);
+    serde_json::from_value(value).ok()
+}
+
+/// Whether all strings of a JSON text are inert, as those are that socklife writes.
+fn is_plain(text: &str) -> bool {
+    let mut escaped = false;
+    text.chars().all(|character| match (std::mem::take(&mut escaped), character) {
+        (true, '\\' | '"') => true,
+        (true, _) => false,
+        (false, '\\') => {
+            escaped = true;
+            true
+        }
+        (false, other) => is_inert(other),
+    })
+}
+
+fn clean(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if !text.chars().all(|it| it == '\\' || is_inert(it)) {
+                let shown = |it: char| match it {
+                    '\\' => it.to_string(),
+                    it => visible(it.encode_utf8(&mut [0; 4]).as_bytes()),
+                };
+                *text = text.chars().map(shown).collect();
+            }
+        }
+        Value::Array(list) => list.iter_mut().for_each(clean),
+        Value::Object(map) => {
+            let cleaned = std::mem::take(map).into_iter().map(|(key, mut value)| {
+                clean(&mut value);
+                let mut key = Value::String(key);
+                clean(&mut key);
+                (key.as_str().unwrap_or_default().to_owned(), value)
+            });
+            *map = cleaned.collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn header(content: &[u8]) -> Result<Header, CaptureError> {

@@ -70,7 +70,7 @@ fn make_small() -> (Vec<u8>, Vec<usize>) {
         put(encoder.other(Kind::Cgroups, 2, &paths).unwrap(), &mut writer);
     }
     starts.push(at(&writer));
-    let bytes = writer.end(&End { produced: Some(36), ..End::default() }).unwrap();
+    let bytes = writer.end(&End { produced: Some(36), ..End::default() }).unwrap().0;
     (bytes, starts)
 }
 
@@ -206,14 +206,29 @@ fn what_is_none_or_newer_is_refused_in_words() {
     assert!(says(b"{\"ts\":\"2026\"}\n").contains("no capture"));
     assert!(says(&vec![0; 3 << 20]).contains("no capture"));
     let mut newer = Header { abi: 99, socklife: "7.0".to_owned(), ..header() };
-    let bytes = Writer::new(Vec::new(), &newer).unwrap().end(&End::default()).unwrap();
+    let bytes = Writer::new(Vec::new(), &newer).unwrap().end(&End::default()).unwrap().0;
     assert!(says(&bytes).contains("use socklife 7.0"));
     newer.abi = tracer_ebpf::ABI_VERSION;
-    let mut bytes = Writer::new(Vec::new(), &newer).unwrap().end(&End::default()).unwrap();
+    let mut bytes = Writer::new(Vec::new(), &newer).unwrap().end(&End::default()).unwrap().0;
     bytes[10] = 9;
     let crc = crc32c::crc32c(&bytes[..60]).to_le_bytes();
     bytes[60..64].copy_from_slice(&crc);
     assert!(says(&bytes).contains("newer socklife (format 9"));
+}
+
+#[test]
+fn what_comes_from_elsewhere_is_inert() {
+    let mut encoder = Encoder::new().unwrap();
+    let host = "a\u{1b}[31m\n\u{202e}b\\\"".to_owned();
+    let mut writer = Writer::new(Vec::new(), &Header { host, ..header() }).unwrap();
+    let paths = [CgroupPath { id: 1, path: "/\u{7}".to_owned() }];
+    let paths = serde_json::to_vec(&paths).unwrap();
+    writer.put(&encoder.other(Kind::Cgroups, 1, &paths).unwrap()).unwrap();
+    let bytes = writer.end(&End::default()).unwrap().0;
+    let reader = Reader::open(&bytes[..]).unwrap();
+    assert_eq!(reader.header().host, "a\\u{1b}[31m\\u{a}\\u{202e}b\\\"");
+    let Item::Cgroups(paths) = &read(&bytes).unwrap().0[0] else { unreachable!("cgroups") };
+    assert_eq!(paths[0].path, "/\\u{7}");
 }
 
 #[test]

@@ -66,11 +66,12 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends with the index and totals; what of `end` is known here is filled in.
+    /// Ends with the index and totals; what of `end` is known here is filled in. Gives where it went, and all
+    /// bytes of it.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn end(mut self, end: &End) -> io::Result<W> {
+    pub fn end(mut self, end: &End) -> io::Result<(W, u64)> {
         let at = self.written;
         let index = std::mem::take(&mut self.index);
         let frame = self.encoder.other(Kind::Index, end.at_ns, &serde_json::to_vec(&index)?)?;
@@ -79,7 +80,7 @@ impl<W: Write> Writer<W> {
         let frame = self.encoder.other(Kind::End, end.at_ns, &serde_json::to_vec(&end)?)?;
         self.put(&frame)?;
         self.to.flush()?;
-        Ok(self.to)
+        Ok((self.to, self.written))
     }
 
     /// Bytes so far.

@@ -72,6 +72,16 @@ impl Place {
         Ok(Target::File(file.with_context(failed)?))
     }
 
+    /// Takes the newest file away again.
+    pub fn discard(&self) {
+        if let Some(path) = &self.path
+            && fs::symlink_metadata(path).is_ok_and(|it| it.is_file())
+        {
+            // It is empty: who looks at it sees that.
+            let _ = fs::remove_file(path);
+        }
+    }
+
     fn move_on(&self, path: &Path) -> io::Result<()> {
         remove(&numbered(path, self.files - 1))?;
         for number in (0..self.files - 1).rev() {

@@ -159,7 +159,10 @@ impl Scribe {
             let part = match parts.recv_timeout(wait) {
                 Ok(part) => Some(part),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
-                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                // Nobody said how it ended.
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    Some(Part::End(End { why: "it broke off".to_owned(), ..End::default() }))
+                }
             };
             let last = matches!(part, Some(Part::End(_)));
             let weight = part.as_ref().map_or(0, Part::weight);
@@ -347,9 +350,12 @@ impl Scribe {
 
     fn end(&mut self, end: &End) -> Result<()> {
         let Some(writer) = self.writer.take() else { return Ok(()) };
-        let (written, events) = (writer.written(), writer.events());
-        self.before = (self.before.0 + written, self.before.1 + events);
-        let ended = writer.end(end).and_then(|mut target| target.sync());
+        self.before.1 += writer.events();
+        let ended = writer.end(end).and_then(|(mut target, written)| {
+            self.before.0 += written;
+            self.progress.bytes.store(self.before.0, Relaxed);
+            target.sync()
+        });
         self.check(ended)
     }
 }

@@ -114,9 +114,9 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
         }
     };
     say(&match (&plan.trigger, &child) {
-        (Some((trigger, _)), _) => format!("waiting for {trigger}; Ctrl-C ends"),
-        (None, Some(_)) => "recording while the command runs".to_owned(),
-        (None, None) => "recording; Ctrl-C ends".to_owned(),
+        (Some((trigger, _)), _) => format!("watching for {trigger}; Ctrl-C ends"),
+        (None, Some(_)) => "watching and recording while the command runs".to_owned(),
+        (None, None) => "watching and recording; Ctrl-C ends".to_owned(),
     });
     recording.drive(plan, stop, child, &say).await
 }

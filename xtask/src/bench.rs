@@ -50,6 +50,13 @@ const SUBJECTS: &[Subject] = &[
         kernel_name: "state_tp_btf",
     },
     Subject {
+        name: "socklife record -o file",
+        budget: "1.10",
+        program: "socklife",
+        arguments: &["record", "--force", "-o", "target/bench.socklife"],
+        kernel_name: "state_tp_btf",
+    },
+    Subject {
         name: "socklife trace > file",
         budget: "",
         program: "socklife",

@@ -393,17 +393,19 @@ impl Loss {
     /// Adds what was lost later.
     pub fn add(&mut self, later: &Self) {
         self.ts_ns = later.ts_ns;
-        self.states += later.states;
-        self.failures += later.failures;
-        self.missed += later.missed;
-        self.owners += later.owners;
-        self.calls += later.calls;
+        // A capture may say anything.
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.states, later.states);
+        add(&mut self.failures, later.failures);
+        add(&mut self.missed, later.missed);
+        add(&mut self.owners, later.owners);
+        add(&mut self.calls, later.calls);
     }
 
     /// Events lost, of all kinds.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.states + self.failures + self.missed
+        self.states.saturating_add(self.failures).saturating_add(self.missed)
     }
 }
 

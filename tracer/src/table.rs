@@ -185,7 +185,7 @@ impl Table {
     /// were not known for want of room.
     #[must_use]
     pub fn is_incomplete(&self) -> bool {
-        self.lost() + self.lost.owners + self.lost.calls > 0
+        self.lost() > 0 || self.lost.owners > 0 || self.lost.calls > 0
     }
 
     /// How connections ended, by upstream.

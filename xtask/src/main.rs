@@ -8,6 +8,7 @@ mod bench_top;
 mod demo;
 mod ebpf;
 mod forecast;
+mod fuzz;
 mod packages;
 mod shell;
 mod test;
@@ -66,6 +67,12 @@ enum Task {
         #[arg(long)]
         write_docs: bool,
     },
+    /// Fuzz the reader of captures.
+    Fuzz {
+        /// For how long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
     /// Run the scenario on other kernels, from Debian's archive, under QEMU.
     Vm(vm::VmArgs),
 }
@@ -80,6 +87,7 @@ fn main() -> ExitCode {
         Task::Forecast { rounds, only, write_docs } => {
             forecast::run_all(rounds, only.as_deref(), write_docs)
         }
+        Task::Fuzz { seconds } => fuzz::run_all(seconds),
         Task::Vm(arguments) => vm::run(&arguments),
     };
     match outcome {

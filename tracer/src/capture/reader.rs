@@ -60,7 +60,7 @@ impl<R: Read> Reader<R> {
                 reader.header = header(&content)?;
                 // What was damaged before it was the first copy.
                 reader.damage = None;
-                reader.sequence = head.sequence + 1;
+                reader.sequence = head.sequence.saturating_add(1);
                 Ok(reader)
             }
             None if !is_one => Err(CaptureError::NotOne),
@@ -140,7 +140,7 @@ impl<R: Read> Reader<R> {
                     self.damaged(head.stored, "a block of another length than it says");
                     return None;
                 }
-                self.accounted += u64::from(head.count);
+                self.accounted = self.accounted.saturating_add(head.count.into());
                 Some(Item::Records(Bytes::from(content)))
             }
             Kind::Lost => parse::<Loss>(&content).map(Item::Lost),
@@ -189,7 +189,7 @@ impl<R: Read> Reader<R> {
                 if let Some(damage) = &mut self.damage {
                     // What was missing before it counts too.
                     let before = head.events_before.saturating_sub(self.accounted);
-                    damage.events = Some(before + u64::from(head.count));
+                    damage.events = Some(before.saturating_add(head.count.into()));
                 }
                 self.bytes.skip(rest);
                 return Ok(None);

@@ -1,6 +1,6 @@
 //! Whole captures: written, read, and damaged in every way.
 
-use std::sync::LazyLock;
+use std::{path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
 use tracer_ebpf::RAW_EVENT_SIZE;
@@ -11,11 +11,13 @@ use super::{
     content::{CgroupPath, End, Header},
     frame::{FORMAT, HEAD, Kind, MARKER},
     reader::Reader,
+    walk::{Step, Walk},
     writer::Writer,
 };
 use crate::{
     event::{Comm, Known, Loss, Owner},
     existing::{Met, MetSocket},
+    reason::Reason,
 };
 
 /// Records that differ from each other.
@@ -229,6 +231,29 @@ fn what_comes_from_elsewhere_is_inert() {
     assert_eq!(reader.header().host, "a\\u{1b}[31m\\u{a}\\u{202e}b\\\"");
     let Item::Cgroups(paths) = &read(&bytes).unwrap().0[0] else { unreachable!("cgroups") };
     assert_eq!(paths[0].path, "/\\u{7}");
+}
+
+/// Recorded once, and kept: later versions read it, too.
+#[test]
+fn format_1_is_read() {
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/incidents-v1.socklife");
+    let mut walk = Walk::open(Path::new(fixture)).unwrap();
+    let (mut samples, mut settings) = (0, 0);
+    let mut note = |step: Step<'_>| match step {
+        Step::Sample(_) => samples += 1,
+        Step::Settings(_) => settings += 1,
+        _ => {}
+    };
+    while walk.advance(&mut note).unwrap() {}
+    // What `socklife record` said when it was made.
+    let table = &walk.table;
+    assert_eq!((table.seen(), table.failures(), table.lost()), (32_534, 16_395, 0));
+    let of = |reason| table.reasons()[&Some(reason)];
+    assert_eq!(of(Reason::PortRangeExhausted), 15_571);
+    assert_eq!((of(Reason::ProcessFileLimit), of(Reason::Reset)), (808, 16));
+    assert_eq!((walk.damaged(), walk.undecodable()), (0, 0));
+    assert_eq!(walk.end().and_then(|end| end.produced), Some(32_534));
+    assert!(samples > 10 && settings > 0, "{samples} samples, {settings} settings");
 }
 
 #[test]

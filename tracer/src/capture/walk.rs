@@ -133,7 +133,7 @@ impl Walk {
             Item::Cgroups(paths) => each(Step::Cgroups(paths)),
             Item::Damage(damage) => {
                 self.damaged += 1;
-                self.missing += damage.events.unwrap_or(0);
+                self.missing = self.missing.saturating_add(damage.events.unwrap_or(0));
                 each(Step::Damage(&damage));
                 if self.damage.len() < MAX_DAMAGE {
                     self.damage.push(damage);

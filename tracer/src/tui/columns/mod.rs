@@ -122,7 +122,7 @@ impl Sight {
 
 /// Whether something that failed or changed may be missing from a shot's figures.
 pub(super) fn is_lossy(shot: &Shot) -> bool {
-    shot.ground.lost.events() + shot.ground.lost.calls > 0
+    shot.ground.lost.events() > 0 || shot.ground.lost.calls > 0
 }
 
 /// As [`human::rate`], and nothing is nothing.

@@ -1,0 +1,41 @@
+//! Fuzzing on the stable compiler: libFuzzer with the coverage that LLVM's own pass counts.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::shell::{capture, cargo, root, run};
+
+/// What cargo-fuzz passes, but for what takes a nightly compiler.
+const FLAGS: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+    "--cfg",
+    "fuzzing",
+];
+
+/// Fuzzes the reader of captures for so long. It ends at the first input that makes it panic, and keeps that.
+pub(crate) fn run_all(seconds: u64) -> Result<()> {
+    let host = capture(Command::new("rustc").arg("-vV"))?;
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("no host")?;
+    let target = root().join("target/fuzz");
+    // With a target named, what runs while building is not compiled for the fuzzer.
+    run(cargo(&["build", "--quiet", "--release", "--manifest-path", "tracer/fuzz/Cargo.toml"])
+        .args(["--target", host, "--target-dir"])
+        .arg(&target)
+        .env("RUSTFLAGS", FLAGS.join(" ")))?;
+    let corpus = target.join("corpus");
+    fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
+    let fixture = root().join("tracer/fixtures/incidents-v1.socklife");
+    let seed = fs::read(&fixture).with_context(|| fixture.display().to_string())?;
+    // The headers and what comes first: the whole would take the fuzzer's time.
+    fs::write(corpus.join("fixture"), &seed[..seed.len().min(60_000)])?;
+    let mut fuzz = Command::new(target.join(host).join("release/capture"));
+    fuzz.arg(format!("-max_total_time={seconds}")).args(["-max_len=65536", "-timeout=20"]);
+    fuzz.arg(format!("-artifact_prefix={}/", target.display())).arg(&corpus);
+    run(&mut fuzz)
+}

@@ -28,12 +28,6 @@ impl Carry {
         }
     }
 
-    /// Whether later frames need this one.
-    #[must_use]
-    pub fn wants(kind: Kind) -> bool {
-        matches!(kind, Kind::Sockets | Kind::Cgroups | Kind::Settings)
-    }
-
     /// All that is kept, in the order in which it is to be read.
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
         self.settings.iter().chain(&self.cgroups).chain(&self.sockets)

@@ -26,6 +26,7 @@ use crate::{
         writer::Writer,
     },
     event::Loss,
+    human::size,
 };
 
 /// How old the open block gets: what a kill may take besides what is on its way.
@@ -254,21 +255,21 @@ impl Scribe {
         }
         if self.writer.is_none() {
             if let Some(window) = &mut self.window {
-                window.push(frame, continued);
+                window.push(frame, continued, &mut self.carry);
                 self.progress.window.store(window.bytes(), Relaxed);
             }
             return Ok(());
         }
+        self.write(frame, continued)
+    }
+
+    /// Into the file, or the next one.
+    fn write(&mut self, frame: Frame, continued: bool) -> Result<()> {
         if self.is_full(&frame) && !self.turn(&frame)? {
             return Ok(());
         }
         self.put(&frame)?;
-        if Carry::wants(frame.kind) {
-            match &mut self.window {
-                Some(window) => window.pass(frame, continued),
-                None => self.carry.note(frame, continued),
-            }
-        }
+        self.carry.note(frame, continued);
         Ok(())
     }
 
@@ -312,12 +313,16 @@ impl Scribe {
         self.end(&End { why: "it goes on in the next file".to_owned(), ..end })?;
         self.header = self.header.next_part();
         self.open(false)?;
-        let frames: Vec<Frame> = match &self.window {
-            Some(window) => window.carried().cloned().collect(),
-            None => self.carry.frames().cloned().collect(),
-        };
-        frames.iter().try_for_each(|frame| self.put(frame))?;
+        self.begin()?;
         Ok(true)
+    }
+
+    /// What every file begins with.
+    fn begin(&mut self) -> Result<()> {
+        let carry = std::mem::take(&mut self.carry);
+        let begun = carry.frames().try_for_each(|frame| self.put(frame));
+        self.carry = carry;
+        begun
     }
 
     fn fire(&mut self, why: String) -> Result<()> {
@@ -333,18 +338,19 @@ impl Scribe {
         }
         self.header.trigger = Some(why);
         self.open(first)?;
-        let mut frames = Vec::new();
+        self.begin()?;
         if let Some(window) = &mut self.window {
             if window.short_ns().is_some() {
-                let bytes = window.bytes() >> 20;
+                let bytes = size(window.bytes() as u64);
                 self.progress.say(format!(
-                    "the time before does not fit into {bytes} MiB (--memory): its beginning is missing"
+                    "the time before does not fit into {bytes} (--memory): its beginning is missing"
                 ));
             }
-            window.take(|frame| frames.push(frame.clone()));
+            for (frame, continued) in window.take() {
+                self.write(frame, continued)?;
+            }
         }
         self.progress.window.store(0, Relaxed);
-        frames.iter().try_for_each(|frame| self.put(frame))?;
         self.seal()
     }
 

@@ -15,8 +15,6 @@ pub struct Window {
     bytes: usize,
     span_ns: u64,
     memory: usize,
-    /// What later captures need of frames that have left.
-    carry: Carry,
     /// Events that left before their time, for want of memory: those of the window now.
     short_ns: Option<u64>,
 }
@@ -30,22 +28,15 @@ impl Window {
             bytes: 0,
             span_ns: u64::try_from(span.as_nanos()).unwrap_or(u64::MAX),
             memory,
-            carry: Carry::default(),
             short_ns: None,
         }
     }
 
-    /// Adds a frame; what is too old, or too much, leaves.
-    pub fn push(&mut self, frame: Frame, continued: bool) {
-        let now_ns = frame.last_ns;
+    /// Adds a frame; what is too old, or too much, leaves: what later captures need of it goes into `carry`.
+    pub fn push(&mut self, frame: Frame, continued: bool, carry: &mut Carry) {
+        let oldest_ns = frame.last_ns.saturating_sub(self.span_ns);
         self.bytes += frame.content.capacity() + FIXED;
         self.frames.push_back((frame, continued));
-        self.advance(now_ns);
-    }
-
-    /// It is `now_ns`: what is too old leaves.
-    pub fn advance(&mut self, now_ns: u64) {
-        let oldest_ns = now_ns.saturating_sub(self.span_ns);
         while let Some((frame, _)) = self.frames.front() {
             let old = frame.last_ns < oldest_ns;
             if !old && self.bytes <= self.memory {
@@ -56,7 +47,7 @@ impl Window {
             }
             let Some((frame, continued)) = self.frames.pop_front() else { break };
             self.bytes -= frame.content.capacity() + FIXED;
-            self.carry.note(frame, continued);
+            carry.note(frame, continued);
         }
         if self.short_ns.is_some_and(|short_ns| short_ns < oldest_ns) {
             self.short_ns = None;
@@ -75,24 +66,10 @@ impl Window {
         self.short_ns
     }
 
-    /// Hands over what a capture begins with, and empties itself.
-    pub fn take(&mut self, mut each: impl FnMut(&Frame)) {
-        self.carry.frames().for_each(&mut each);
-        for (frame, continued) in self.frames.drain(..) {
-            each(&frame);
-            self.carry.note(frame, continued);
-        }
+    /// Hands all over, and is empty.
+    pub fn take(&mut self) -> VecDeque<(Frame, bool)> {
         (self.bytes, self.short_ns) = (0, None);
-    }
-
-    /// What later captures need of frames that are not in it any more.
-    pub fn carried(&self) -> impl Iterator<Item = &Frame> {
-        self.carry.frames()
-    }
-
-    /// Keeps what later captures need of a frame that is written already.
-    pub fn pass(&mut self, frame: Frame, continued: bool) {
-        self.carry.note(frame, continued);
+        std::mem::take(&mut self.frames)
     }
 }
 
@@ -107,21 +84,22 @@ mod tests {
         Frame { kind, encoding, count: 1, raw: 0, first_ns: at_ns, last_ns: at_ns, content }
     }
 
-    fn taken(window: &mut Window) -> Vec<(Kind, u64)> {
-        let mut taken = Vec::new();
-        window.take(|frame| taken.push((frame.kind, frame.last_ns / 1_000_000_000)));
-        taken
+    fn taken(window: &mut Window, carry: &Carry) -> Vec<(Kind, u64)> {
+        let held = window.take();
+        let frames = carry.frames().chain(held.iter().map(|(frame, _)| frame));
+        frames.map(|frame| (frame.kind, frame.last_ns / 1_000_000_000)).collect()
     }
 
     #[test]
     fn what_is_old_leaves_but_for_what_later_frames_need() {
-        let mut window = Window::new(Duration::from_secs(10), 1 << 20);
-        window.push(frame(Kind::Sockets, 1, 10), false);
-        window.push(frame(Kind::Sockets, 1, 10), true);
+        let (mut window, mut carry) =
+            (Window::new(Duration::from_secs(10), 1 << 20), Carry::default());
+        window.push(frame(Kind::Sockets, 1, 10), false, &mut carry);
+        window.push(frame(Kind::Sockets, 1, 10), true, &mut carry);
         for second in 2..=20 {
-            window.push(frame(Kind::Records, second, 10), false);
+            window.push(frame(Kind::Records, second, 10), false, &mut carry);
         }
-        let taken = taken(&mut window);
+        let taken = taken(&mut window, &carry);
         assert_eq!(taken[..2], [(Kind::Sockets, 1); 2]);
         assert_eq!(taken[2], (Kind::Records, 10));
         assert_eq!(taken.len(), 13);
@@ -130,14 +108,15 @@ mod tests {
 
     #[test]
     fn it_takes_no_more_memory_than_it_may_and_says_what_it_could_not_keep() {
-        let mut window = Window::new(Duration::from_secs(30), 10_000);
+        let (mut window, mut carry) =
+            (Window::new(Duration::from_secs(30), 10_000), Carry::default());
         for second in 1..=20 {
-            window.push(frame(Kind::Records, second, 1_000), false);
+            window.push(frame(Kind::Records, second, 1_000), false, &mut carry);
             assert!(window.bytes() <= 10_000);
         }
         assert!(window.short_ns().is_some_and(|ns| ns > 10_000_000_000));
-        assert!(taken(&mut window).len() < 10);
-        window.push(frame(Kind::Records, 60, 10), false);
+        assert!(taken(&mut window, &carry).len() < 10);
+        window.push(frame(Kind::Records, 60, 10), false, &mut carry);
         assert_eq!(window.short_ns(), None);
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     },
     check::Plan,
     event::{Errno, State},
+    export::To,
     filter::{self, Filter},
     kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
     recording::trigger::Trigger,
@@ -64,6 +65,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// Record events and what is found on the host into a file, to be looked at later and elsewhere.
     Record(RecordArgs),
+    /// Convert captures into Parquet, JSON lines or CSV.
+    Export(ExportArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
     Count(CountArgs),
     /// Look at every connection ceiling of this host: how full, who, until when, and what to do. Needs no
@@ -158,6 +161,26 @@ pub struct RecordArgs {
     /// Record while this command runs, and exit as it does.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+}
+
+/// `socklife export`
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Captures of `socklife record`; `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub captures: Vec<PathBuf>,
+    /// Into what.
+    #[arg(long, value_enum)]
+    pub to: To,
+    /// Where to; `-` for standard output.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Overwrite what is there.
+    #[arg(long)]
+    pub force: bool,
+    /// Failures only; what was lost is told all the same.
+    #[arg(long)]
+    pub failures: bool,
 }
 
 /// `socklife count`

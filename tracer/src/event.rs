@@ -192,6 +192,25 @@ pub fn visible(name: &[u8]) -> String {
     text
 }
 
+/// A name from a foreign capture, where it should be [`visible`] already: what is not is made so.
+#[must_use]
+pub fn made_visible(name: &str) -> Cow<'_, str> {
+    // A backslash is what such characters were made visible with.
+    let shown = |character: char| is_inert(character) || character == '\\';
+    if name.chars().all(shown) {
+        return Cow::Borrowed(name);
+    }
+    let mut text = String::with_capacity(name.len());
+    for character in name.chars() {
+        if shown(character) {
+            text.push(character);
+        } else {
+            text.extend(character.escape_unicode());
+        }
+    }
+    Cow::Owned(text)
+}
+
 /// Whether a character of a foreign name can be printed as it is: not a control character, and not
 /// one that reorders or hides its neighbours (Unicode's bidirectional controls and the like).
 pub(crate) fn is_inert(character: char) -> bool {
@@ -432,6 +451,12 @@ impl Event {
             Self::TimeWait(entered) => Some(&entered.subject),
             Self::Lost(_) => None,
         }
+    }
+
+    /// Cgroup id of the process behind it.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        self.subject()?.cgroup
     }
 
     /// The process behind it.

@@ -19,6 +19,7 @@
 //!   connects fail. [`ports`]: sets of ports.
 //! - [`top`]: the loop of the live view. [`live`]: the fold of events and of what [`lookout`] finds on the host into
 //!   a moment a second. [`tui`]: from moments and keys to frames, and the terminal.
+//! - [`capture`]: the format of recordings. [`export`]: captures as Parquet, JSON lines or CSV.
 //! - [`sink`]: text and JSON. [`human`]: numbers for people. [`intake`]: what every run does with events. [`run`]: the
 //!   loop of commands that print. [`usage`]: our own cost. [`cli`]: the command line.
 
@@ -32,6 +33,7 @@ pub mod decode;
 pub mod ends;
 pub mod event;
 pub mod existing;
+pub mod export;
 pub mod failures;
 pub mod filter;
 pub mod human;

@@ -12,10 +12,11 @@ use socklife::{
     ceilings::thresholds::Status,
     check,
     cli::{
-        CheckArgs, Cli, Command, CountArgs, FeaturesArgs, Format, RecordArgs, RunArgs, TopArgs,
-        TraceArgs, parse_errors, with_command,
+        CheckArgs, Cli, Command, CountArgs, ExportArgs, FeaturesArgs, Format, RecordArgs, RunArgs,
+        TopArgs, TraceArgs, parse_errors, with_command,
     },
     existing::Lister,
+    export,
     filter::Filter,
     intake::Intake,
     kernel::{
@@ -97,6 +98,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Top(args) => top(args, cli.verbose),
         Command::Trace(args) => trace(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
+        Command::Export(args) => export(args),
         Command::Count(args) => count(args, cli.verbose),
         Command::Check(args) => check(args),
         Command::Features(args) => Ok(features(args)),
@@ -188,6 +190,24 @@ fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
         Recorded { exit: Some(code), .. } => Ok(ExitCode::from(code)),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn export(args: &ExportArgs) -> Result<ExitCode> {
+    let place = export::output::Place {
+        path: (args.output.as_os_str() != "-").then(|| args.output.clone()),
+        force: args.force,
+    };
+    let plan = export::Plan {
+        captures: args.captures.clone(),
+        to: args.to,
+        place: place.clone(),
+        failures: args.failures,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("can't start the runtime")?;
+    let exported = runtime.block_on(export::run(plan))?;
+    say(&export::summary(&exported, &place));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {

@@ -2,77 +2,51 @@
 
 use std::{io::Write, net::IpAddr};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::{Sink, Totals, clock::Clock};
+use super::{
+    Sink, Totals,
+    clock::Clock,
+    facts::{Facts, shown},
+};
 use crate::{
-    event::{Call, Event, Known, Loss, State, Subject},
+    event::Event,
     failures::{FailureKey, FailureRow},
-    kernel::{cgroup::Cgroups, ladder::Hooked},
-    reason::Failure,
+    kernel::cgroup::Cgroups,
     table::{Change, Table},
 };
 
-/// Shows a value as it displays itself.
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn shown<T: std::fmt::Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => to.collect_str(value),
-        None => to.serialize_none(),
-    }
-}
-
-pub(super) fn line(value: &impl Serialize, out: &mut Vec<u8>) {
+pub(crate) fn line(value: &impl Serialize, out: &mut Vec<u8>) {
     // Writing into memory can't fail, and these types hold nothing that JSON can't.
     if serde_json::to_writer(&mut *out, value).is_ok() {
         out.push(b'\n');
     }
 }
 
+/// What a line says besides the event's own facts.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Of which host, where lines of several stand together.
+    pub host: Option<&'a str>,
+    /// When, RFC 3339.
+    pub ts: &'a str,
+    /// Path of the owner's cgroup.
+    pub cgroup: Option<&'a str>,
+}
+
 #[derive(Serialize)]
 struct EventLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     ts: &'a str,
-    event: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    old: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    new: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    substate: Option<&'static str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    inferred: bool,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
-    error: Option<crate::event::Errno>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
-    reason: Option<crate::reason::Reason>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    src: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sport: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dst: Option<IpAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dport: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    family: Option<u8>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
-    comm: Option<crate::event::Comm>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    owner: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    netns: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cgroup: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cookie: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    age_us: Option<u64>,
+    #[serde(flatten)]
+    facts: Facts<&'a str>,
 }
 
 #[derive(Serialize)]
 struct LostLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
     ts: &'a str,
     event: &'static str,
     lost: u64,
@@ -83,6 +57,26 @@ struct LostLine<'a> {
     lost_owners: u64,
     #[serde(skip_serializing_if = "is_zero")]
     skipped_calls: u64,
+}
+
+/// The line of an event.
+pub fn event(event: &Event, change: &Change, told: Told<'_>, out: &mut Vec<u8>) {
+    let Told { host, ts, cgroup } = told;
+    let Event::Lost(loss) = event else {
+        return line(&EventLine { host, ts, facts: Facts::of(event, change, cgroup) }, out);
+    };
+    let lost = LostLine {
+        host,
+        ts,
+        event: "lost",
+        lost: loss.events(),
+        lost_states: loss.states,
+        lost_failures: loss.failures,
+        missed: loss.missed,
+        lost_owners: loss.owners,
+        skipped_calls: loss.calls,
+    };
+    line(&lost, out);
 }
 
 /// `trace --format json`
@@ -98,88 +92,13 @@ impl Trace {
     pub fn new(clock: Clock) -> Self {
         Self { clock, cgroups: Cgroups::default() }
     }
-
-    /// What every event has, and what a failure adds.
-    fn about(
-        &mut self,
-        event: &'static str,
-        subject: &Subject,
-        failure: Option<&Failure>,
-        add: impl FnOnce(&mut EventLine<'_>),
-        out: &mut Vec<u8>,
-    ) {
-        let mut event = EventLine {
-            ts: &self.clock.rfc3339(subject.ts_ns),
-            event,
-            old: None,
-            new: None,
-            substate: None,
-            inferred: false,
-            error: failure.and_then(|failure| failure.error),
-            reason: failure.and_then(|failure| failure.reason),
-            src: subject.src,
-            sport: subject.sport,
-            dst: subject.dst,
-            dport: subject.dport,
-            family: subject.family(),
-            pid: subject.owner.map(|owner| owner.pid),
-            comm: subject.owner.map(|owner| owner.comm),
-            owner: subject.owner.filter(|owner| owner.known == Known::Inferred).map(|_| "inferred"),
-            netns: subject.netns,
-            cgroup: subject.cgroup.and_then(|id| self.cgroups.path(id)),
-            cookie: subject.cookie,
-            age_us: None,
-        };
-        add(&mut event);
-        line(&event, out);
-    }
-
-    fn lost(&mut self, loss: &Loss, out: &mut Vec<u8>) {
-        let lost = LostLine {
-            ts: &self.clock.rfc3339(loss.ts_ns),
-            event: "lost",
-            lost: loss.events(),
-            lost_states: loss.states,
-            lost_failures: loss.failures,
-            missed: loss.missed,
-            lost_owners: loss.owners,
-            skipped_calls: loss.calls,
-        };
-        line(&lost, out);
-    }
 }
 
 impl Sink for Trace {
-    fn event(&mut self, event: &Event, change: &Change, out: &mut Vec<u8>) {
-        let failure = change.failure();
-        match event {
-            Event::Lost(loss) => self.lost(loss, out),
-            Event::State(change) => {
-                let add = |line: &mut EventLine<'_>| {
-                    line.old = Some(change.old.name());
-                    line.new = Some(change.new.name());
-                    line.age_us = change.age_ns.map(|ns| ns / 1000);
-                };
-                self.about("state", &change.subject, failure, add, out);
-            }
-            Event::CallFailed(failed) => {
-                let name = match failed.call {
-                    Call::Connect => Hooked::Connect.name(),
-                    Call::Bind => Hooked::Bind.name(),
-                    Call::Descriptor => Hooked::Descriptor.name(),
-                };
-                self.about(name, &failed.subject, failure, |_| {}, out);
-            }
-            Event::TimeWait(entered) => {
-                let add = |line: &mut EventLine<'_>| {
-                    line.old = Some(entered.old.name());
-                    line.new = Some(State::TIME_WAIT.name());
-                    line.substate = (!entered.inferred).then(|| entered.substate.name());
-                    line.inferred = entered.inferred;
-                };
-                self.about(Hooked::TimeWait.name(), &entered.subject, None, add, out);
-            }
-        }
+    fn event(&mut self, happened: &Event, change: &Change, out: &mut Vec<u8>) {
+        let ts = self.clock.rfc3339(happened.ts_ns());
+        let cgroup = happened.cgroup().and_then(|id| self.cgroups.path(id));
+        event(happened, change, Told { host: None, ts: &ts, cgroup }, out);
     }
 
     fn totals(&mut self, _table: &Table, _totals: &Totals, _out: &mut Vec<u8>) {}
@@ -302,7 +221,7 @@ pub fn features(ground: &impl Serialize, features: &impl Serialize, out: &mut im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{CallFailed, Comm, Errno, Owner};
+    use crate::event::{Call, CallFailed, Comm, Errno, Known, Owner, Subject};
 
     #[test]
     fn an_owner_that_was_inferred_is_called_so() {

@@ -4,6 +4,7 @@
 pub mod check_json;
 pub mod check_text;
 pub mod clock;
+pub mod facts;
 pub mod json;
 pub mod output;
 pub mod summary;

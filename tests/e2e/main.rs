@@ -18,6 +18,8 @@ mod loss;
 mod maps;
 mod nginx;
 mod reasons;
+mod record;
+mod record_trigger;
 mod signals;
 mod styles;
 mod tmux;
@@ -183,6 +185,8 @@ fn main() -> ExitCode {
         maps::tests(),
         nginx::tests(),
         reasons::tests(),
+        record::tests(),
+        record_trigger::tests(),
         signals::tests(),
         tmux::tests(),
         top_counts::tests(),

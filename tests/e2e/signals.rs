@@ -124,17 +124,19 @@ fn reader_stands_still() -> Result<()> {
 
 /// Programs and maps go with the process, also when it is killed.
 fn nothing_stays_in_the_kernel() -> Result<()> {
-    let ours = || -> Result<usize> {
-        let names = ["state_tp_btf", "state_tracepoin"];
-        let mut found = 0;
-        for program in aya::programs::loaded_programs() {
-            found += usize::from(program?.name_as_str().is_some_and(|name| names.contains(&name)));
-        }
-        Ok(found)
-    };
-    let before = ours()?;
+    let before = loaded()?;
     let killed = Socklife::start(&["trace"])?;
-    ensure!(ours()? == before + 1, "the program is not where it is looked for");
+    ensure!(loaded()? == before + 1, "the program is not where it is looked for");
     killed.end(Signal::SIGKILL)?;
-    wait_for("the kernel to drop the program", || Ok((ours()? == before).then_some(())))
+    wait_for("the kernel to drop the program", || Ok((loaded()? == before).then_some(())))
+}
+
+/// How many of our programs for state changes the kernel holds.
+pub(crate) fn loaded() -> Result<usize> {
+    let names = ["state_tp_btf", "state_tracepoin"];
+    let mut found = 0;
+    for program in aya::programs::loaded_programs() {
+        found += usize::from(program?.name_as_str().is_some_and(|name| names.contains(&name)));
+    }
+    Ok(found)
 }

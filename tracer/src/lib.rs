@@ -19,7 +19,6 @@
 //!   connects fail. [`ports`]: sets of ports.
 //! - [`top`]: the loop of the live view. [`live`]: the fold of events and of what [`lookout`] finds on the host into
 //!   a moment a second. [`tui`]: from moments and keys to frames, and the terminal.
-//! - [`capture`]: the format of recordings. [`export`]: captures as Parquet, JSON lines or CSV.
 //! - [`record`]: the loop of recording. [`recording`]: from batches to files. [`capture`]: the format, its writer and
 //!   reader, and the walk down the road again. [`report`]: a capture, condensed. [`export`]: to other formats.
 //! - [`sink`]: text and JSON. [`human`]: numbers for people. [`intake`]: what every run does with events. [`run`]: the

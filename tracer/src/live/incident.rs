@@ -55,15 +55,21 @@ pub struct Facts<'a> {
 type Group = Vec<(FailureKey, Failing)>;
 
 /// An incident, and what it is counted under.
-struct Found {
-    incident: Incident,
-    reason: Option<Reason>,
-    pid: Option<u32>,
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The incident.
+    pub incident: Incident,
+    /// Why it fails; `None`: nothing does, or the reason isn't known.
+    pub reason: Option<Reason>,
+    /// The process with most of the failures.
+    pub pid: Option<u32>,
+    /// When the first and the last of the failures happened; `None`: it is none.
+    pub when_ns: Option<(u64, u64)>,
 }
 
 /// The incidents, worst first, and how many more there are.
 #[must_use]
-pub fn incidents(facts: &Facts<'_>) -> (Vec<Incident>, u64) {
+pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
     let mut found: Vec<Found> = alike(facts.failing)
         .iter()
         .filter_map(|group| {
@@ -72,7 +78,10 @@ pub fn incidents(facts: &Facts<'_>) -> (Vec<Incident>, u64) {
                 [_] => facts.of_failures(key, failing),
                 several => facts.of_many(several)?,
             };
-            Some(Found { incident, reason: key.reason, pid: most(&failing.who) })
+            let mut all = Failing::default();
+            group.iter().for_each(|(_, failing)| all.when(failing.when_ns));
+            let (reason, pid, when_ns) = (key.reason, most(&failing.who), all.when_ns);
+            Some(Found { incident, reason, pid, when_ns })
         })
         .collect();
     let told: HashSet<Subject> = found
@@ -84,7 +93,8 @@ pub fn incidents(facts: &Facts<'_>) -> (Vec<Incident>, u64) {
         .collect();
     let others = facts.gauges.iter().filter(|gauge| !told.contains(&gauge.ceiling.subject));
     let of_findings = others.filter_map(|gauge| facts.of_finding(gauge));
-    found.extend(of_findings.map(|incident| Found { incident, reason: None, pid: None }));
+    let of_finding = |incident| Found { incident, reason: None, pid: None, when_ns: None };
+    found.extend(of_findings.map(of_finding));
     found.sort_by(|a, b| worst_first(&a.incident, &b.incident));
     let total = found.len();
     let (mut by_reason, mut by_process) = (HashMap::new(), HashMap::new());
@@ -101,7 +111,7 @@ pub fn incidents(facts: &Facts<'_>) -> (Vec<Incident>, u64) {
     });
     found.truncate(MAX_INCIDENTS);
     let more = (total - found.len()) as u64;
-    (found.into_iter().map(|found| found.incident).collect(), more)
+    (found, more)
 }
 
 /// Failures alike but for their upstream, or the name of a thread, most first: many of them are one incident.
@@ -152,12 +162,13 @@ pub(super) fn by_process(failing: &Failing) -> Vec<(Option<u32>, Failing)> {
     };
     let of = |(&pid, &count): (&u32, &u64)| {
         let who = BTreeMap::from([(pid, count)]);
-        (Some(pid), Failing { count, per_s: part(count), who })
+        (Some(pid), Failing { count, per_s: part(count), who, when_ns: failing.when_ns })
     };
     let mut all: Vec<_> = failing.who.iter().map(of).collect();
     let nobodys = failing.count - failing.who.values().sum::<u64>();
     if nobodys > 0 {
-        all.push((None, Failing { count: nobodys, per_s: part(nobodys), who: BTreeMap::new() }));
+        let (per_s, who, when_ns) = (part(nobodys), BTreeMap::new(), failing.when_ns);
+        all.push((None, Failing { count: nobodys, per_s, who, when_ns }));
     }
     all
 }
@@ -167,6 +178,7 @@ fn sum(group: &[(FailureKey, Failing)]) -> Failing {
     for (_, failing) in group {
         sum.count += failing.count;
         sum.per_s += failing.per_s;
+        sum.when(failing.when_ns);
         for (&pid, count) in &failing.who {
             *sum.who.entry(pid).or_default() += count;
         }

@@ -2,6 +2,7 @@
 //! No terminal in here, no kernel and no clock: time comes with what is folded in.
 
 pub mod captured;
+pub mod diagnosis;
 pub mod incident;
 pub mod latency;
 pub mod listing;
@@ -19,9 +20,8 @@ use std::{
 };
 
 use self::{
-    incident::Facts,
+    diagnosis::Diagnosis,
     listing::Listing,
-    recent::{Failing, Recent},
     shot::{Gauge, Ground, Incident, LeftOut, Process, Shot, Upstream, UpstreamKey},
     traffic::Traffic,
 };
@@ -32,8 +32,7 @@ use crate::{
         tally::{Tally, Whose},
         thresholds::Status,
     },
-    event::{Event, Loss},
-    failures::FailureKey,
+    event::Event,
     table::Change,
 };
 
@@ -44,16 +43,10 @@ const TREND: usize = 120;
 #[derive(Debug, Default)]
 pub struct Live {
     traffic: Traffic,
-    recent: Recent,
-    listing: Listing,
-    listed: bool,
+    diagnosis: Diagnosis,
     trends: HashMap<Subject, VecDeque<f32>>,
-    last_ns: Option<u64>,
     events: u64,
     events_before: u64,
-    lost: Loss,
-    lost_before: Loss,
-    own_netns: Option<u32>,
     failing: bool,
 }
 
@@ -61,22 +54,15 @@ impl Live {
     /// Nothing yet. `own_netns`: our own network namespace.
     #[must_use]
     pub fn new(own_netns: Option<u32>) -> Self {
-        Self { own_netns, ..Self::default() }
+        Self { diagnosis: Diagnosis::new(own_netns), ..Self::default() }
     }
 
     /// Folds an event in.
     pub fn event(&mut self, event: &Event, change: &Change) {
-        let failure = change.failure().copied();
-        match change {
-            Change::Lost(loss) => {
-                self.lost.add(loss);
-                return;
-            }
-            Change::None | Change::Failure(_) => self.events += 1,
-        }
-        self.traffic.note(event, failure);
-        if let Some(failure) = failure {
-            self.recent.note(event, failure);
+        self.diagnosis.event(event, change);
+        if !matches!(change, Change::Lost(_)) {
+            self.events += 1;
+            self.traffic.note(event, change.failure().copied());
         }
     }
 
@@ -85,14 +71,13 @@ impl Live {
         for (&pid, process) in &listing.processes {
             self.traffic.restarted(pid, process.started_ns);
         }
-        self.listing = listing;
-        self.listed = true;
+        self.diagnosis.listed(listing);
     }
 
     /// Failures of the last seconds that a ceiling caused, and the seconds that they are of.
     #[must_use]
     pub fn tally(&self) -> (Tally, f64) {
-        self.recent.tally()
+        self.diagnosis.recent.tally()
     }
 
     /// Whether anything failed in the last seconds for a ceiling.
@@ -104,64 +89,53 @@ impl Live {
     /// The moment `at_ns` (nanoseconds since boot); rates are those since the last one. What `ground` has of
     /// events and loss is filled in.
     pub fn shot(&mut self, at_ns: u64, ground: Ground) -> Shot {
-        let passed_ns = self.last_ns.map_or(0, |last_ns| at_ns.saturating_sub(last_ns));
-        self.last_ns = Some(at_ns);
-        #[expect(clippy::cast_precision_loss, reason = "a time")]
-        let seconds = passed_ns as f64 / 1e9;
-        self.recent.advance(at_ns, seconds);
+        let seconds = self.diagnosis.advance(at_ns);
         self.traffic.advance(at_ns);
-        let failing = self.recent.failing();
-        let listing_ms = self.listing.cost_s * 1e3;
+        let listing_ms = self.diagnosis.listing.cost_s * 1e3;
         let ground = self.ground(Ground { listing_ms, ..ground }, seconds);
-        let facts = Facts {
-            failing: &failing,
-            gauges: &self.listing.gauges,
-            own_netns: self.own_netns,
-            window_s: self.recent.seconds(),
-            losing: ground.losing || self.recent.unlisted() > 0,
-        };
-        let (incidents, more_incidents) = incident::incidents(&facts);
+        let (found, more_incidents) = self.diagnosis.incidents();
+        let incidents: Vec<_> = found.into_iter().map(|found| found.incident).collect();
         let by_ceiling = |it: &Incident| it.per_s > 0.0 && it.status == Status::Critical;
         self.failing = incidents.iter().any(by_ceiling);
         let blind = ground.blind.is_some();
         Shot {
             at_ns,
             rates_s: seconds,
-            listed_ns: self.listed.then_some(self.listing.at_ns),
+            listed_ns: self.diagnosis.listed.then_some(self.diagnosis.listing.at_ns),
             incidents,
-            gauges: self.gauges(&failing),
+            gauges: self.gauges(),
             upstreams: Arc::new(self.upstreams(seconds, blind)),
             processes: Arc::new(self.processes(seconds)),
             left_out: LeftOut {
                 incidents: more_incidents,
-                gauges: self.listing.more_gauges,
-                upstreams: self.listing.more_upstreams,
+                gauges: self.diagnosis.listing.more_gauges,
+                upstreams: self.diagnosis.listing.more_upstreams,
                 processes: 0,
             },
             ground,
-            unseen: Arc::new(self.listing.unseen.clone()),
-            own_netns: self.own_netns,
+            unseen: Arc::new(self.diagnosis.listing.unseen.clone()),
+            own_netns: self.diagnosis.own_netns,
         }
     }
 
     fn ground(&mut self, ground: Ground, seconds: f64) -> Ground {
         let new = self.events - std::mem::replace(&mut self.events_before, self.events);
-        let losing = self.lost != std::mem::replace(&mut self.lost_before, self.lost);
+        let (lost, losing) = (self.diagnosis.lost, self.diagnosis.losing);
         let events_per_s = if seconds > 0.0 { per_s(new, seconds) } else { 0.0 };
-        let unlisted = self.traffic.unlisted + self.recent.unlisted();
-        Ground { events_per_s, events: self.events, lost: self.lost, losing, unlisted, ..ground }
+        let unlisted = self.traffic.unlisted + self.diagnosis.recent.unlisted();
+        Ground { events_per_s, events: self.events, lost, losing, unlisted, ..ground }
     }
 
-    fn gauges(&mut self, failing: &HashMap<FailureKey, Failing>) -> Vec<Gauge> {
+    fn gauges(&mut self) -> Vec<Gauge> {
         let mut rates: HashMap<Whose, f64> = HashMap::new();
-        for (key, failing) in failing {
+        for (key, failing) in &self.diagnosis.failing {
             for (pid, of_it) in incident::by_process(failing) {
                 if let Some(whose) = Whose::of(key, pid) {
                     *rates.entry(whose).or_default() += of_it.per_s;
                 }
             }
         }
-        let gauges = &self.listing.gauges;
+        let gauges = &self.diagnosis.listing.gauges;
         let known: HashSet<&Subject> = gauges.iter().map(|gauge| &gauge.ceiling.subject).collect();
         self.trends.retain(|subject, _| known.contains(subject));
         gauges
@@ -189,19 +163,20 @@ impl Live {
 
     fn upstreams(&self, seconds: f64, blind: bool) -> Vec<Upstream> {
         let flows = self.traffic.upstreams();
-        let listed = self.listing.upstreams.keys();
-        let unlisted = flows.keys().filter(|key| !self.listing.upstreams.contains_key(key));
+        let listing = &self.diagnosis.listing;
+        let listed = listing.upstreams.keys();
+        let unlisted = flows.keys().filter(|key| !listing.upstreams.contains_key(key));
         let keys = listed.chain(unlisted);
         keys.map(|key| self.upstream(key, seconds, blind)).collect()
     }
 
     fn upstream(&self, key: &UpstreamKey, seconds: f64, blind: bool) -> Upstream {
-        let listed = self.listing.upstreams.get(key);
+        let listed = self.diagnosis.listing.upstreams.get(key);
         let flow = self.traffic.upstreams().get(key);
         Upstream {
             key: *key,
             // One that is not in the list has no sockets.
-            sockets: self.listed.then(|| listed.map(|of| of.sockets).unwrap_or_default()),
+            sockets: self.diagnosis.listed.then(|| listed.map(|of| of.sockets).unwrap_or_default()),
             ports: listed.and_then(|of| of.sources.first()).map(|source| source.ports),
             opened_per_s: flow.map_or(0.0, |flow| flow.opened.per_s(seconds)),
             closed_per_s: flow.map_or(0.0, |flow| flow.closed.per_s(seconds)),
@@ -220,17 +195,18 @@ impl Live {
 
     fn processes(&self, seconds: f64) -> Vec<Process> {
         let doings = self.traffic.processes();
-        let listed = self.listing.processes.keys();
-        let unlisted = doings.keys().filter(|pid| !self.listing.processes.contains_key(pid));
+        let listing = &self.diagnosis.listing;
+        let listed = listing.processes.keys();
+        let unlisted = doings.keys().filter(|pid| !listing.processes.contains_key(pid));
         let pids = listed.chain(unlisted).copied();
         pids.filter_map(|pid| self.process(pid, seconds)).collect()
     }
 
     fn process(&self, pid: u32, seconds: f64) -> Option<Process> {
-        let listed = self.listing.processes.get(&pid);
+        let listed = self.diagnosis.listing.processes.get(&pid);
         let doing = self.traffic.processes().get(&pid);
         // One that has ended is told of for a while.
-        if listed.is_none() && self.listed && doing.is_some_and(|it| self.traffic.is_quiet(it)) {
+        if listed.is_none() && self.diagnosis.listed && doing.is_some_and(|it| self.traffic.is_quiet(it)) {
             return None;
         }
         Some(Process {

@@ -34,13 +34,24 @@ pub struct Failing {
     pub per_s: f64,
     /// By process; what is missing to `count` has no owner that is known, or no room.
     pub who: BTreeMap<u32, u64>,
+    /// When the first and the last happened: nanoseconds since boot.
+    pub when_ns: Option<(u64, u64)>,
+}
+
+impl Failing {
+    /// Others happened then, too.
+    pub fn when(&mut self, others_ns: Option<(u64, u64)>) {
+        let Some((first, last)) = others_ns else { return };
+        let (from, to) = self.when_ns.unwrap_or((first, last));
+        self.when_ns = Some((from.min(first), to.max(last)));
+    }
 }
 
 /// What failed while something lasted.
 #[derive(Debug, Default)]
 struct Span {
     seconds: f64,
-    rows: HashMap<FailureKey, (u64, BTreeMap<u32, u64>)>,
+    rows: HashMap<FailureKey, Failing>,
     /// Rows that a ceiling caused.
     of_ceilings: usize,
     /// Rows by the process of their first failure.
@@ -67,7 +78,7 @@ impl Recent {
         }
         let span = &mut self.current;
         let pid = event.owner().map(|owner| owner.pid);
-        let (count, who) = match span.rows.entry(key) {
+        let row = match span.rows.entry(key) {
             Entry::Occupied(row) => row.into_mut(),
             Entry::Vacant(room) => {
                 let of_ceiling = Whose::of(&key, pid).is_some();
@@ -83,11 +94,12 @@ impl Recent {
                 room.insert(Default::default())
             }
         };
-        *count += 1;
+        row.count += 1;
+        row.when(Some((event.ts_ns(), event.ts_ns())));
         if let Some(pid) = pid
-            && (who.len() < MAX_PIDS || who.contains_key(&pid))
+            && (row.who.len() < MAX_PIDS || row.who.contains_key(&pid))
         {
-            *who.entry(pid).or_default() += 1;
+            *row.who.entry(pid).or_default() += 1;
         }
     }
 
@@ -109,13 +121,14 @@ impl Recent {
         let mut failing: HashMap<FailureKey, Failing> = HashMap::new();
         let (newest, latest_s) = self.newest();
         for (index, span) in self.ended.iter().enumerate() {
-            for (key, (count, who)) in &span.rows {
+            for (key, of_span) in &span.rows {
                 let row = failing.entry(*key).or_default();
-                row.count += count;
+                row.count += of_span.count;
+                row.when(of_span.when_ns);
                 if index >= newest && latest_s > 0.0 {
-                    row.per_s += per_s(*count, latest_s);
+                    row.per_s += per_s(of_span.count, latest_s);
                 }
-                for (&pid, count) in who {
+                for (&pid, count) in &of_span.who {
                     *row.who.entry(pid).or_default() += count;
                 }
             }
@@ -139,11 +152,11 @@ impl Recent {
     #[must_use]
     pub fn tally(&self) -> (Tally, f64) {
         let mut tally = Tally::default();
-        for (key, (count, who)) in self.ended.iter().flat_map(|span| &span.rows) {
-            for (&pid, &count) in who {
+        for (key, row) in self.ended.iter().flat_map(|span| &span.rows) {
+            for (&pid, &count) in &row.who {
                 tally.add(key, Some(pid), count);
             }
-            let nobodys = count - who.values().sum::<u64>();
+            let nobodys = row.count - row.who.values().sum::<u64>();
             if nobodys > 0 {
                 tally.add(key, None, nobodys);
             }

@@ -70,7 +70,7 @@ pub struct Incident {
 }
 
 /// What an incident is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum About {
     /// A ceiling.
     Ceiling(Subject),

@@ -64,13 +64,14 @@ impl Counter {
 /// Failures by reason, most first.
 pub type Failures = Vec<(Option<Reason>, u64)>;
 
-fn count_failure(failures: &mut Failures, reason: Option<Reason>) {
+/// Adds failures of a reason; the order stays.
+pub(crate) fn count_failures(failures: &mut Failures, reason: Option<Reason>, count: u64) {
     let at = failures.iter().position(|(known, _)| *known == reason);
     let mut at = at.unwrap_or_else(|| {
         failures.push((reason, 0));
         failures.len() - 1
     });
-    failures[at].1 += 1;
+    failures[at].1 += count;
     while at > 0 && failures[at - 1].1 < failures[at].1 {
         failures.swap(at - 1, at);
         at -= 1;
@@ -197,7 +198,7 @@ impl Traffic {
             }
             if let Some(failure) = failure {
                 flow.failed.add();
-                count_failure(&mut flow.failures, failure.reason);
+                count_failures(&mut flow.failures, failure.reason, 1);
             }
         }
         if let Some(doing) = change.subject.owner.and_then(|owner| self.doing(owner, ts_ns)) {
@@ -209,7 +210,7 @@ impl Traffic {
             }
             if let Some(failure) = failure {
                 doing.failed.add();
-                count_failure(&mut doing.failures, failure.reason);
+                count_failures(&mut doing.failures, failure.reason, 1);
             }
         }
     }
@@ -221,11 +222,11 @@ impl Traffic {
             && let Some(flow) = self.flow(key, ts_ns)
         {
             flow.failed.add();
-            count_failure(&mut flow.failures, failure.reason);
+            count_failures(&mut flow.failures, failure.reason, 1);
         }
         if let Some(doing) = failed.subject.owner.and_then(|owner| self.doing(owner, ts_ns)) {
             doing.failed.add();
-            count_failure(&mut doing.failures, failure.reason);
+            count_failures(&mut doing.failures, failure.reason, 1);
         }
     }
 
@@ -367,7 +368,7 @@ mod tests {
     fn the_main_reason_comes_first() {
         let mut failures = Vec::new();
         for reason in [Reason::Reset, Reason::Refused, Reason::Refused, Reason::TimedOut] {
-            count_failure(&mut failures, Some(reason));
+            count_failures(&mut failures, Some(reason), 1);
         }
         assert_eq!(failures[0], (Some(Reason::Refused), 2));
         assert_eq!(failures.len(), 3);

@@ -1,6 +1,17 @@
 //! What a capture tells, condensed: what failed, when, why and for whom; how full every ceiling was; who connected
 //! where. Plain values, worst first; a page, a text or JSON only has to print them.
 
+mod clean;
+pub mod diff;
+pub mod fold;
+mod samples;
+mod settings;
+mod spans;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
+
 use crate::{
     capture::{
         Damage,
@@ -37,6 +48,8 @@ pub struct Report {
     pub damaged: u64,
     /// Events that are known to be missing for them.
     pub missing: u64,
+    /// Records that were not understood.
+    pub undecodable: u64,
     /// Failures.
     pub failed: u64,
     /// Failures by reason, most first; of an unknown reason: `None`.
@@ -47,8 +60,14 @@ pub struct Report {
     pub unlisted: u64,
     /// What was wrong, and when: worst first.
     pub incidents: Vec<Incident>,
+    /// Incidents beyond those.
+    pub more_incidents: u64,
     /// The ceilings that came nearest to their limits, worst first.
     pub ceilings: Vec<Ceiling>,
+    /// Ceilings beyond those.
+    pub more_ceilings: u64,
+    /// Samples of the host.
+    pub samples: u64,
     /// Where the host connected to: most failures first, then most connections.
     pub upstreams: Vec<Upstream>,
     /// Upstreams beyond those.
@@ -57,14 +76,73 @@ pub struct Report {
     pub processes: Vec<Process>,
     /// Processes beyond those.
     pub more_processes: u64,
+    /// Events of upstreams or processes for which there was no room.
+    pub unplaced: u64,
     /// How it went.
     pub timeline: Timeline,
     /// Settings of the host at the beginning.
     pub settings: Option<Sysctls>,
     /// Settings that were changed meanwhile.
     pub changes: Vec<SettingChange>,
+    /// Changes beyond those.
+    pub more_changes: u64,
     /// What could not be seen, and how to get it: as the last sample has it.
     pub unseen: Vec<String>,
+}
+
+impl Report {
+    /// When the recording began: nanoseconds since boot. One that waited for a trigger begins with its first event.
+    #[must_use]
+    pub fn begin_ns(&self) -> u64 {
+        let started_ns = self.header.started_ns;
+        let waited = self.header.trigger.is_some();
+        let earlier = started_ns > 0 && (self.is_empty() || started_ns < self.first_ns);
+        if earlier && !waited { started_ns } else { self.first_ns }
+    }
+
+    /// When it ended, or was cut off.
+    #[must_use]
+    pub fn end_ns(&self) -> u64 {
+        self.end.as_ref().map_or(0, |end| end.at_ns).max(self.last_ns).max(self.begin_ns())
+    }
+
+    /// How long it lasted, seconds.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a time")]
+    pub fn seconds(&self) -> f64 {
+        (self.end_ns() - self.begin_ns()) as f64 / 1e9
+    }
+
+    /// Whether nothing happened in it, and nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.last_ns == 0
+    }
+
+    /// Whether its counts are lower bounds: something was lost, damaged or not understood. One that was cut off
+    /// is exact for the time that it covers.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        let Loss { owners, calls, .. } = self.lost;
+        let all = [self.lost.events(), owners, calls, self.damaged, self.undecodable];
+        all.into_iter().any(|count| count > 0)
+    }
+}
+
+impl Upstream {
+    /// Its failures.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Process {
+    /// Its failures.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failures.iter().map(|(_, count)| count).sum()
+    }
 }
 
 /// Something that was wrong for a while.

@@ -16,7 +16,8 @@ fn failing(make: impl Fn(&mut Recent)) -> HashMap<FailureKey, Failing> {
 
 fn told(failing: &HashMap<FailureKey, Failing>, gauges: &[Arc<Judged>]) -> Vec<Incident> {
     let (window_s, losing) = (5.0, false);
-    incidents(&Facts { failing, gauges, own_netns: Some(7), window_s, losing }).0
+    let (found, _) = found(&Facts { failing, gauges, own_netns: Some(7), window_s, losing });
+    found.into_iter().map(|found| found.incident).collect()
 }
 
 #[test]

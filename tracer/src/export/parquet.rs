@@ -71,8 +71,10 @@ pub struct Parquet {
     host: String,
     epoch_ns: u64,
     rows: Vec<Row<u32>>,
-    /// What texts in the rows stand for.
-    texts: Texts,
+    /// What hosts in the rows stand for.
+    hosts: Texts,
+    /// What cgroups in the rows stand for.
+    cgroups: Texts,
 }
 
 impl Parquet {
@@ -95,8 +97,14 @@ impl Parquet {
         }
         let writer = SerializedFileWriter::new(output, schema, Arc::new(properties.build()));
         let writer = writer.context("can't write")?;
-        let (rows, texts) = (Vec::new(), Texts::default());
-        Ok(Self { writer, host: String::new(), epoch_ns: 0, rows, texts })
+        Ok(Self {
+            writer,
+            host: String::new(),
+            epoch_ns: 0,
+            rows: Vec::new(),
+            hosts: Texts::default(),
+            cgroups: Texts::default(),
+        })
     }
 
     fn push(&mut self, row: Row<u32>) -> Result<()> {
@@ -110,9 +118,10 @@ impl Parquet {
             return Ok(());
         }
         let group = self.writer.next_row_group().context("can't write")?;
-        columns(Columns { group, rows: &self.rows }, &self.texts).context("can't write")?;
+        let to = Columns { group, rows: &self.rows };
+        columns(to, &self.hosts, &self.cgroups).context("can't write")?;
         self.rows.clear();
-        self.texts = Texts::default();
+        (self.hosts, self.cgroups) = (Texts::default(), Texts::default());
         Ok(())
     }
 }
@@ -125,13 +134,13 @@ impl Format for Parquet {
     }
 
     fn event(&mut self, event: &Event, change: &Change, cgroup: Option<&str>) -> Result<()> {
-        let host = self.texts.code(&self.host);
-        let cgroup = cgroup.map(|path| self.texts.code(path));
+        let host = self.hosts.code(&self.host);
+        let cgroup = cgroup.map(|path| self.cgroups.code(path));
         self.push(Row::of(host, self.epoch_ns, event, change, cgroup))
     }
 
     fn gone(&mut self, gone: Gone) -> Result<()> {
-        let host = self.texts.code(&self.host);
+        let host = self.hosts.code(&self.host);
         self.push(Row::gone(host, gone))
     }
 
@@ -146,17 +155,23 @@ impl Format for Parquet {
 struct Texts {
     codes: HashMap<String, u32>,
     all: Vec<ByteArray>,
+    last: u32,
 }
 
 impl Texts {
     fn code(&mut self, text: &str) -> u32 {
+        if self.get(self.last).is_some_and(|last| last.data() == text.as_bytes()) {
+            return self.last;
+        }
         if let Some(code) = self.codes.get(text) {
+            self.last = *code;
             return *code;
         }
-        // There are not more than rows, twice.
+        // There are not more than rows.
         let code = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
         self.codes.insert(text.to_owned(), code);
         self.all.push(text.into());
+        self.last = code;
         code
     }
 
@@ -168,10 +183,10 @@ impl Texts {
 type Written = parquet::errors::Result<()>;
 
 /// All columns, in the order of [`SCHEMA`].
-fn columns(mut to: Columns<'_>, texts: &Texts) -> Written {
-    let named = |code: &u32| texts.get(*code).cloned();
+fn columns(mut to: Columns<'_>, hosts: &Texts, cgroups: &Texts) -> Written {
+    let cgroup = |row: &Row<u32>| cgroups.get(row.facts.cgroup?).cloned();
     let state = |state: &State| state.name();
-    to.put::<ByteArrayType>(|row| named(&row.host))?;
+    to.put::<ByteArrayType>(|row| hosts.get(row.host).cloned())?;
     to.put::<Int64Type>(|row| row.ts_ns.map(|ns| i64::try_from(ns).unwrap_or(i64::MAX)))?;
     to.text(|row| Some(row.facts.event))?;
     to.text(|row| row.facts.old.as_ref().map(state))?;
@@ -190,7 +205,7 @@ fn columns(mut to: Columns<'_>, texts: &Texts) -> Written {
     to.text(|row| row.facts.comm)?;
     to.text(Row::owner)?;
     to.int(|row| row.facts.netns)?;
-    to.put::<ByteArrayType>(|row| row.facts.cgroup.as_ref().and_then(named))?;
+    to.put::<ByteArrayType>(cgroup)?;
     to.long(|row| row.facts.cookie)?;
     to.long(|row| row.facts.age_us)?;
     to.long(Row::lost)?;

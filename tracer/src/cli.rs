@@ -67,6 +67,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Convert captures into Parquet, JSON lines or CSV.
     Export(ExportArgs),
+    /// Open the live view over a capture: play it, go back and forth in it, on to the next failure.
+    Replay(ReplayArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
     Count(CountArgs),
     /// Look at every connection ceiling of this host: how full, who, until when, and what to do. Needs no
@@ -181,6 +183,17 @@ pub struct ExportArgs {
     /// Failures only; what was lost is told all the same.
     #[arg(long)]
     pub failures: bool,
+}
+
+/// `socklife replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The capture, as `socklife record` made it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Draw with ASCII characters only, as where the locale is no UTF-8.
+    #[arg(long)]
+    pub ascii: bool,
 }
 
 /// `socklife count`

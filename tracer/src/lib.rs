@@ -17,7 +17,7 @@
 //! - [`ceilings`]: usage, limit, failures, who, forecast and remedy of each ceiling, concluded from a
 //!   [`kernel::survey`] of the host. [`check`]: takes surveys and judges. [`sampler`]: measures ports while
 //!   connects fail. [`ports`]: sets of ports.
-//! - [`top`]: the loop of the live view. [`live`]: the fold of events and of what [`lookout`] finds on the host into
+//! - [`top`]: the loop of the live view, [`replay`]: the same over a capture. [`live`]: the fold of events and of what [`lookout`] finds on the host into
 //!   a moment a second. [`tui`]: from moments and keys to frames, and the terminal.
 //! - [`record`]: the loop of recording. [`recording`]: from batches to files. [`capture`]: the format, its writer and
 //!   reader, and the walk down the road again. [`report`]: a capture, condensed. [`export`]: to other formats.
@@ -46,6 +46,7 @@ pub mod ports;
 pub mod reason;
 pub mod record;
 pub mod recording;
+pub mod replay;
 pub mod report;
 pub mod run;
 pub mod sampler;

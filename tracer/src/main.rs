@@ -12,8 +12,8 @@ use socklife::{
     ceilings::thresholds::Status,
     check,
     cli::{
-        CheckArgs, Cli, Command, CountArgs, ExportArgs, FeaturesArgs, Format, RecordArgs, RunArgs,
-        TopArgs, TraceArgs, parse_errors, with_command,
+        CheckArgs, Cli, Command, CountArgs, ExportArgs, FeaturesArgs, Format, RecordArgs,
+        ReplayArgs, RunArgs, TopArgs, TraceArgs, parse_errors, with_command,
     },
     existing::Lister,
     export,
@@ -28,6 +28,7 @@ use socklife::{
     },
     record::{self, NotStarted, Recorded},
     recording::{place::Place, scribe::Keeping},
+    replay,
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
     sink::{
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let on_screen = matches!(cli.command, Command::Top(_));
+    let on_screen = matches!(cli.command, Command::Top(_) | Command::Replay(_));
     log_to_stderr(cli.verbose, on_screen && stderr().is_terminal());
     match run(&cli) {
         Ok(code) => code,
@@ -99,6 +100,7 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Trace(args) => trace(args, cli.verbose),
         Command::Record(args) => record(args, cli.verbose),
         Command::Export(args) => export(args),
+        Command::Replay(args) => replay(args),
         Command::Count(args) => count(args, cli.verbose),
         Command::Check(args) => check(args),
         Command::Features(args) => Ok(features(args)),
@@ -115,12 +117,28 @@ fn top(args: &TopArgs, verbose: u8) -> Result<ExitCode> {
         options: Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 },
         duration: args.duration,
         interval: args.interval,
-        look: Look { colour: text::colour(), utf8: !args.ascii && is_utf8() },
+        look: look(args.ascii),
     };
     for line in top::run(&plan)? {
         say(&line);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn replay(args: &ReplayArgs) -> Result<ExitCode> {
+    if args.file.as_os_str() == "-" {
+        let why = "a replay goes back and forth, which standard input can't: store it in a file";
+        Cli::command().error(ErrorKind::ValueValidation, why).exit()
+    }
+    let plan = replay::Plan { file: args.file.clone(), look: look(args.ascii) };
+    for line in replay::run(&plan)? {
+        say(&line);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn look(ascii: bool) -> Look {
+    Look { colour: text::colour(), utf8: !ascii && is_utf8() }
 }
 
 /// Whether the locale's characters are UTF-8: the first of these variables that is set decides (locale(7)).

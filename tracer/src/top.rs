@@ -1,21 +1,16 @@
-//! `socklife top`: the loop of the live view. It owns the fold, the model and the terminal; nothing in it waits
-//! for one of them alone.
+//! `socklife top`: the loop of the live view. It owns the fold; [`Stage`] has the model and the terminal.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
-use rustix::process::{Signal, kill_current_process_group};
-use tokio::{
-    signal::unix::{Signal as Caught, SignalKind, signal},
-    sync::mpsc,
-    time::sleep_until,
-};
 
 use crate::{
+    capture::content::Header,
     existing::Lister,
     filter::Filter,
     intake::Intake,
@@ -26,30 +21,25 @@ use crate::{
         ring::{boot_epoch_ns, boot_time_ns},
     },
     live::{Live, shot::Ground},
-    lookout::{Lookout, Pace},
+    lookout::{Found, Lookout, Pace},
     run::{Stop, ticker, until},
     sink::clock::Clock,
     source::{self, Batch},
     table::{Selection, Table},
     tui::{
-        job_control,
-        keyboard::Keyboard,
         message::{Effect, Message},
         model::Model,
-        record::{self, Recorder},
-        screen::Screen,
+        record,
+        stage::Stage,
         theme::Look,
         update::update,
-        view::view,
     },
-    usage::{Usage, give_memory_back, keep_little_memory, thread_time},
+    usage::{give_memory_back, keep_little_memory},
 };
 
-/// The shortest time between two frames.
-const FRAME: Duration = Duration::from_millis(40);
-
-/// How long the end waits for a file that is being written.
-const LAST_WRITES: Duration = Duration::from_secs(2);
+/// What prints the like where there is no terminal.
+const INSTEAD: &str = "`socklife check` prints all ceilings once, `socklife count` and `socklife trace` print \
+                       what happens";
 
 /// What to show, and how.
 #[derive(Clone, Debug)]
@@ -78,66 +68,42 @@ pub fn run(plan: &Plan) -> Result<Vec<String>> {
         .context("can't start the runtime")?;
     runtime.block_on(async {
         let stop = Stop::listen()?;
-        let suspend = signal(SignalKind::from_raw(Signal::TSTP.as_raw()))
-            .context("can't listen for signals")?;
         let mut top = Top::begin(plan)?;
-        let outcome = top.drive(plan, stop, suspend).await;
+        let outcome = top.drive(plan, stop).await;
         // The terminal first: to detach the hooks takes a moment.
-        top.screen.leave();
-        let said = top.end().await;
+        top.stage.leave();
+        top.stop_recording("the live view was ended");
+        let said = top.stage.end().await;
         outcome.map(|()| said)
     })
 }
 
 /// What the loop owns.
 struct Top {
-    screen: Screen,
-    keyboard: Keyboard,
-    model: Model,
+    stage: Stage,
     live: Live,
     lookout: Lookout,
     /// `None`: there are no events.
     intake: Option<Intake>,
+    /// What a recording begins with, and where the one under way goes.
+    header: Header,
+    recording: PathBuf,
     /// What of the ground stays as it is.
     ground: Ground,
-    recorder: Option<Recorder>,
-    /// Threads tell here how the files ended that they write,
-    told: mpsc::UnboundedReceiver<String>,
-    tell: record::Tell,
-    /// and so many have not done so yet.
-    writing: usize,
-    usage: Usage,
-    /// Something is to be drawn.
-    dirty: bool,
-    drawn: Instant,
 }
 
 impl Top {
     fn begin(plan: &Plan) -> Result<Self> {
         let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
-        let screen = Screen::take()?;
-        let mut model = Model::new(plan.look, clock);
-        let (width, height) = screen.size()?;
-        update(&mut model, Message::Resize(width, height));
-        let keyboard = Keyboard::start()?;
-        let (tell, told) = mpsc::unbounded_channel();
         let mut top = Self {
-            screen,
-            keyboard,
-            model,
+            stage: Stage::take(Model::new(plan.look, clock), INSTEAD)?,
             live: Live::new(netns::own()),
             lookout: Lookout::start(plan.filter.clone(), Pace::WATCHED)?,
             intake: None,
+            header: Header::default(),
+            recording: PathBuf::new(),
             ground: Ground::default(),
-            recorder: None,
-            told,
-            tell,
-            writing: 0,
-            usage: Usage::default(),
-            dirty: true,
-            drawn: Instant::now(),
         };
-        top.draw()?;
         top.attach(plan)?;
         top.look();
         Ok(top)
@@ -154,9 +120,10 @@ impl Top {
                     let why: Vec<_> = refused
                         .map(|refusal| format!("{}: {}", refusal.rung, refusal.why))
                         .collect();
-                    (unseen.hooked.unseen(), why.join("; "))
+                    (unseen.hooked.unseen().into(), why.join("; "))
                 });
                 self.ground.unhooked = Arc::new(unhooked.collect());
+                self.header = Header::now(&kernel);
                 let lister = Lister::begin(plan.filter.which());
                 let table = Table::new(Selection::All);
                 self.intake = Some(Intake::new(source::Live::new(kernel), table, Some(lister)));
@@ -168,7 +135,7 @@ impl Top {
         Ok(())
     }
 
-    async fn drive(&mut self, plan: &Plan, mut stop: Stop, mut suspend: Caught) -> Result<()> {
+    async fn drive(&mut self, plan: &Plan, mut stop: Stop) -> Result<()> {
         let started = Instant::now();
         let deadline = plan.duration.map(|duration| started + duration);
         let mut shots = ticker(started, plan.interval);
@@ -177,15 +144,14 @@ impl Top {
             tokio::select! {
                 _ = stop.asked() => return Ok(()),
                 () = until(deadline) => return Ok(()),
-                _ = suspend.recv() => self.suspend()?,
-                message = self.keyboard.next() => {
-                    let Some(message) = message else { return Ok(()) };
-                    if self.tell(message) {
-                        return Ok(());
-                    }
-                }
+                heard = self.stage.heard() => match self.stage.answer(heard)? {
+                    Some(Effect::Quit) => return Ok(()),
+                    Some(Effect::StartRecording) => self.start_recording(),
+                    Some(Effect::StopRecording) => self.stop_recording("it was ended by a key"),
+                    _ => {}
+                },
                 found = self.lookout.found() => {
-                    self.live.listed(found.listing);
+                    self.found(found);
                     // Nobody shall wait for the first second.
                     if !std::mem::replace(&mut listed, true) {
                         give_memory_back();
@@ -194,69 +160,43 @@ impl Top {
                     }
                 }
                 batch = next(&mut self.intake) => self.take(batch?),
-                Some(said) = self.told.recv() => self.written(said),
                 _ = shots.tick() => self.shot(),
-                () = frame(self.dirty, self.drawn + FRAME) => self.draw()?,
             }
         }
+    }
+
+    fn found(&mut self, found: Found) {
+        if let Some(recorder) = self.intake.as_mut().and_then(Intake::recorder) {
+            recorder.found(&found.listing, &found.sysctls);
+        }
+        self.live.listed(found.listing);
     }
 
     fn take(&mut self, batch: Batch) {
         let Some(intake) = &mut self.intake else { return };
-        let (live, tail, recorder) = (&mut self.live, &mut self.model.tail, &mut self.recorder);
+        let (live, tail) = (&mut self.live, &mut self.stage.model.tail);
         intake.take(batch, |event, change| {
             live.event(event, change);
             tail.push(event, change.failure().copied());
-            if let Some(recorder) = recorder {
-                recorder.event(event, change);
-            }
         });
         if !self.lookout.has_begun() {
             self.look();
         }
-        if let Some(recorder) = &mut self.recorder
-            && let Err(error) = recorder.hand_over()
-        {
-            self.notice(format!("{error:#}"));
-            self.stop_recording();
-        }
-    }
-
-    /// Tells the model; whether it wants to end.
-    fn tell(&mut self, message: Message) -> bool {
-        self.dirty = true;
-        match update(&mut self.model, message) {
-            None => {}
-            Some(Effect::Quit) => return true,
-            Some(Effect::Suspend) => self.ask_to_suspend(),
-            Some(Effect::StartRecording) => self.start_recording(),
-            Some(Effect::StopRecording) => self.stop_recording(),
-            Some(Effect::WriteText { name, text }) => self.write(name, text),
-        }
-        false
-    }
-
-    fn notice(&mut self, text: String) {
-        self.dirty = true;
-        update(&mut self.model, Message::Notice(text));
     }
 
     fn shot(&mut self) {
-        let recording = self.recorder.as_ref().map(Recorder::state);
-        if recording.is_some() {
-            update(&mut self.model, Message::Recording(recording));
-        }
+        self.show_recording();
         let failing = self.live.is_failing();
-        let (cpu_percent, resident) = self.usage.since_last();
+        let (cpu_percent, resident) = self.stage.usage.since_last();
         let ground = Ground {
             cpu_percent,
             resident,
             listing_every_s: self.lookout.every(failing).as_secs_f64(),
-            frame_us: self.usage.frames(),
+            frame_us: self.stage.usage.frames(),
             ..self.ground.clone()
         };
         let shot = self.live.shot(boot_time_ns(), ground);
-        self.tell(Message::Shot(Box::new(shot)));
+        self.stage.tell(Message::Shot(Box::new(shot)));
         self.look();
     }
 
@@ -268,86 +208,41 @@ impl Top {
         }
     }
 
-    /// Draws, unless the terminal has not taken the last frame yet.
-    fn draw(&mut self) -> Result<()> {
-        self.drawn = Instant::now();
-        let before = thread_time();
-        if self.screen.send()? {
-            let model = &self.model;
-            // What it did not take yet is sent with the next frame.
-            self.dirty = !self.screen.draw(|frame| view(model, frame))?;
-            self.usage.frame(thread_time().saturating_sub(before));
-        }
-        Ok(())
-    }
-
-    /// Gives the terminal back and stops, until somebody continues us.
-    fn suspend(&mut self) -> Result<()> {
-        if !job_control::has_shell() {
-            self.notice("there is no shell to come back from: not suspended".to_owned());
-            return Ok(());
-        }
-        self.screen.leave();
-        job_control::stop();
-        self.screen.enter()?;
-        let (width, height) = self.screen.size()?;
-        self.tell(Message::Resize(width, height));
-        Ok(())
-    }
-
-    /// All that the shell started with us stops together; we hear of it by the signal.
-    fn ask_to_suspend(&mut self) {
-        if let Err(error) = kill_current_process_group(Signal::TSTP) {
-            self.notice(format!("can't suspend: {error}"));
-        }
-    }
-
     fn start_recording(&mut self) {
-        if self.intake.is_none() {
-            return self.notice("there are no events to record".to_owned());
-        }
-        match Recorder::start(Clock::new(boot_epoch_ns(), TimeZone::UTC), self.tell.clone()) {
-            Ok(recorder) => {
-                self.writing += 1;
-                self.notice(format!("recording events into {}", recorder.path().display()));
-                self.tell(Message::Recording(Some(recorder.state())));
-                self.recorder = Some(recorder);
+        let Some(intake) = &mut self.intake else {
+            return self.stage.notice("there are no events to record".to_owned());
+        };
+        match record::begin(std::path::Path::new(""), self.header.again()) {
+            Ok((recorder, path)) => {
+                intake.record(recorder);
+                self.stage.notice(format!("recording into {}", path.display()));
+                self.recording = path;
+                self.show_recording();
             }
-            Err(error) => self.notice(format!("can't record: {error:#}")),
+            Err(error) => self.stage.notice(format!("can't record: {error:#}")),
         }
     }
 
-    /// Its thread tells when all is written.
-    fn stop_recording(&mut self) {
-        self.recorder = None;
-        self.tell(Message::Recording(None));
-    }
-
-    fn write(&mut self, name: &'static str, text: String) {
-        match record::write(name, text, self.tell.clone()) {
-            Ok(()) => self.writing += 1,
-            Err(error) => self.notice(format!("{error:#}")),
+    /// Says how the recording stands; one that has ended by itself is closed.
+    fn show_recording(&mut self) {
+        let Some(recorder) = self.intake.as_mut().and_then(Intake::recorder) else { return };
+        let (over, state) = (recorder.is_over(), record::state(recorder, &self.recording));
+        update(&mut self.stage.model, Message::Recording(Some(state)));
+        if over {
+            self.stop_recording("it had its largest size");
         }
     }
 
-    /// A file has ended.
-    fn written(&mut self, said: String) {
-        self.writing = self.writing.saturating_sub(1);
-        self.notice(said);
-    }
-
-    /// Waits for files that are being written, for a while; gives what is worth a word then.
-    async fn end(mut self) -> Vec<String> {
-        self.recorder = None;
-        let mut said = Vec::new();
-        while self.writing > 0 {
-            let line = tokio::time::timeout(LAST_WRITES, self.told.recv()).await;
-            said.push(line.ok().flatten().unwrap_or_else(|| {
-                "a file is not written to its end: the disk takes nothing".to_owned()
-            }));
-            self.writing -= 1;
-        }
-        said
+    /// What is on its way to the disk is written meanwhile; then it is told how that ended.
+    fn stop_recording(&mut self, why: &'static str) {
+        let Some(recorder) = self.intake.as_mut().and_then(Intake::take_recorder) else { return };
+        let (path, tell) = (std::mem::take(&mut self.recording), self.stage.writes());
+        tokio::spawn(async move {
+            let said = record::finish(recorder, &path, why).await;
+            // Nobody may be there any more.
+            let _ = tell.send(said);
+        });
+        self.stage.tell(Message::Recording(None));
     }
 }
 
@@ -355,13 +250,5 @@ async fn next(intake: &mut Option<Intake>) -> Result<Batch> {
     match intake {
         Some(intake) => intake.next().await,
         None => std::future::pending().await,
-    }
-}
-
-async fn frame(dirty: bool, due: Instant) {
-    if dirty {
-        sleep_until(due.into()).await;
-    } else {
-        std::future::pending::<()>().await;
     }
 }

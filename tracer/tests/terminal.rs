@@ -160,7 +160,7 @@ fn a_panic_gives_the_terminal_back() {
 #[test]
 #[ignore = "only a part of another test"]
 fn panics_on_the_screen() {
-    let mut screen = Screen::take().unwrap();
+    let mut screen = Screen::take("").unwrap();
     screen.draw(|_| {}).unwrap();
     panic!("on purpose");
 }

@@ -99,6 +99,14 @@ impl Header {
         header
     }
 
+    /// Another recording of the same that begins now.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut header = self.clone();
+        header.begin_now();
+        header
+    }
+
     fn begin_now(&mut self) {
         self.started = Timestamp::now().to_string();
         // The clock may have been set since.

@@ -206,7 +206,10 @@ impl Live {
         let listed = self.diagnosis.listing.processes.get(&pid);
         let doing = self.traffic.processes().get(&pid);
         // One that has ended is told of for a while.
-        if listed.is_none() && self.diagnosis.listed && doing.is_some_and(|it| self.traffic.is_quiet(it)) {
+        if listed.is_none()
+            && self.diagnosis.listed
+            && doing.is_some_and(|it| self.traffic.is_quiet(it))
+        {
             return None;
         }
         Some(Process {

@@ -227,7 +227,7 @@ pub struct Ground {
     /// Which hook each kind of event has.
     pub hooks: Arc<Vec<Hook>>,
     /// Kinds of events that no hook of this kernel shows, and why.
-    pub unhooked: Arc<Vec<(&'static str, String)>>,
+    pub unhooked: Arc<Vec<(Cow<'static, str>, String)>>,
     /// Events a second.
     pub events_per_s: f64,
     /// Events since the start.
@@ -249,6 +249,17 @@ pub struct Ground {
     pub listing_every_s: f64,
     /// Processor time that the last frame took, and the longest of the last minute, microseconds.
     pub frame_us: (u64, u64),
+    /// It comes from a capture; `None`: it is what happens now.
+    pub recorded: Option<Recorded>,
+}
+
+/// Where a capture comes from.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Where, when and by what it was recorded, inert.
+    pub about: Arc<str>,
+    /// A part before this moment can't be read: there may be more events.
+    pub damaged: bool,
 }
 
 /// A hook in use.

@@ -286,7 +286,7 @@ impl Traffic {
         if self
             .processes
             .get(&pid)
-            .is_some_and(|doing| doing.active_ns + CLOCK_TICK_NS < started_ns)
+            .is_some_and(|doing| doing.active_ns.saturating_add(CLOCK_TICK_NS) < started_ns)
         {
             self.processes.remove(&pid);
         }

@@ -151,7 +151,9 @@ impl Samples {
     /// Steps have become twice as long.
     pub(super) fn double(&mut self) {
         for seen in self.ceilings.values_mut() {
-            halve(&mut seen.ratios, |a, b| *a = a.map_or(b, |a| b.map_or(Some(a), |b| Some(a.max(b)))));
+            halve(&mut seen.ratios, |a, b| {
+                *a = a.map_or(b, |a| b.map_or(Some(a), |b| Some(a.max(b))))
+            });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Times of events as dates.
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
 
 /// Turns nanoseconds since boot into dates. Keeps the second that it formatted last.
 #[derive(Clone, Debug)]
@@ -42,6 +42,26 @@ impl Clock {
     pub fn time(&mut self, ts_ns: u64) -> String {
         let nanos = self.seek(ts_ns);
         format!("{}.{:06}", &self.time[6..], nanos / 1000)
+    }
+
+    /// When it is that hour, minute and second in the zone, on the day of `near_ns` and the ones beside it:
+    /// nanoseconds since boot. `None`: there is no such time of day.
+    #[must_use]
+    pub fn at_time_of_day(
+        &self,
+        near_ns: u64,
+        (hour, minute, second): (i8, i8, i8),
+    ) -> Option<Vec<u64>> {
+        let time = jiff::civil::Time::new(hour, minute, second, 0).ok()?;
+        let near_s = i64::try_from(self.epoch_ns.saturating_add(near_ns) / 1_000_000_000).ok()?;
+        let day = Timestamp::from_second(near_s).ok()?.to_zoned(self.zone.clone()).date();
+        let at = |days: i32| {
+            let day = day.checked_add(days.days()).ok()?;
+            let stamp = day.to_datetime(time).to_zoned(self.zone.clone()).ok()?.timestamp();
+            let since_epoch = u64::try_from(stamp.as_nanosecond()).ok()?;
+            since_epoch.checked_sub(self.epoch_ns)
+        };
+        Some((-1..=1).filter_map(at).collect())
     }
 
     /// Time of day in the zone, whole seconds.

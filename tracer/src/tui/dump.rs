@@ -56,12 +56,22 @@ fn header(model: &Model, name: &str) -> String {
     let mut clock = model.clock.clone();
     let time = model.shot().map_or_else(String::new, |shot| clock.rfc3339(shot.at_ns));
     let mut header = format!("socklife {name} {time}");
-    if let Time::Paused { .. } = model.time {
-        header += ", paused";
+    match &model.replay {
+        Some(replay) => {
+            header += &model.look.clean(&view::replay::origin(replay));
+            if let Some(flaw) = &replay.flaw {
+                header += &format!("\n{}", model.look.clean(flaw));
+            }
+        }
+        None if matches!(model.time, Time::Paused { .. }) => header += ", paused",
+        None => {}
     }
     if let Some(shot) = model.shot() {
         if columns::is_lossy(shot) {
-            let lost = crate::sink::text::told(&shot.ground.lost);
+            let mut lost = crate::sink::text::told(&shot.ground.lost);
+            if lost.is_empty() {
+                lost.push("events are missing".to_owned());
+            }
             header += &format!("\n{}; + means: at least", lost.join("\n"));
         }
         if let Some(why) = &shot.ground.blind {

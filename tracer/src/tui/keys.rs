@@ -24,6 +24,14 @@ pub(super) enum Action {
     SecondForward,
     MinuteBack,
     MinuteForward,
+    Play,
+    TenBack,
+    TenForward,
+    Beginning,
+    GoTo,
+    NextFailure,
+    Faster,
+    Slower,
     Record,
     Write,
     Show(Pane),
@@ -63,6 +71,24 @@ pub(super) enum Place {
     Typing,
 }
 
+/// Of what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Of {
+    /// The host, now, or a capture.
+    Both,
+    /// The host, now.
+    Live,
+    /// A capture.
+    Replay,
+}
+
+impl Of {
+    /// What is shown.
+    pub(super) fn shown(is_replay: bool) -> Self {
+        if is_replay { Self::Replay } else { Self::Live }
+    }
+}
+
 /// Some keys, and what they do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Binding {
@@ -72,6 +98,18 @@ pub(super) struct Binding {
     /// A word for the footer; empty: only in the help.
     pub(super) hint: &'static str,
     pub(super) help: &'static str,
+    pub(super) of: Of,
+}
+
+impl Binding {
+    /// Whether it is there.
+    pub(super) fn is_of(&self, shown: Of) -> bool {
+        self.of == Of::Both || self.of == shown
+    }
+
+    const fn only(self, of: Of) -> Self {
+        Self { of, ..self }
+    }
 }
 
 const fn bind(
@@ -81,7 +119,7 @@ const fn bind(
     hint: &'static str,
     help: &'static str,
 ) -> Binding {
-    Binding { keys, action, places, hint, help }
+    Binding { keys, action, places, hint, help, of: Of::Both }
 }
 
 const fn char(character: char) -> (KeyCode, KeyModifiers) {
@@ -139,7 +177,39 @@ pub(super) const BINDINGS: &[Binding] = &[
     bind(&[char('s'), char('>')], Action::SortNext, &[Table], "sort", "sort by the next column"),
     bind(&[char('<')], Action::SortPrevious, &[Table], "", "sort by the column before"),
     bind(&[char('S')], Action::SortReverse, &[Table], "", "sort the other way round"),
-    bind(&[char(' ')], Action::Pause, SHOWN, "pause", "pause, or go back to live"),
+    bind(&[char(' ')], Action::Pause, SHOWN, "pause", "pause, or go back to live").only(Of::Live),
+    bind(&[char(' ')], Action::Play, SHOWN, "pause", "pause, or play on").only(Of::Replay),
+    bind(
+        &[char('n'), char('F')],
+        Action::NextFailure,
+        &[Overview, Table, Kernel, Detail],
+        "next failure",
+        "on to the next failure, and stop in its second",
+    )
+    .only(Of::Replay),
+    bind(
+        &[char('F')],
+        Action::NextFailure,
+        &[Events],
+        "next failure",
+        "the same (n too, while nothing is searched for)",
+    )
+    .only(Of::Replay),
+    bind(&[char('g')], Action::GoTo, SHOWN, "go to", "go to a time: 14:03:20, +90s, -30s, 35%")
+        .only(Of::Replay),
+    bind(
+        &[char('+'), char('=')],
+        Action::Faster,
+        SHOWN,
+        "faster",
+        "play faster: up to 256x, then max",
+    )
+    .only(Of::Replay),
+    bind(&[char('-')], Action::Slower, SHOWN, "slower", "play slower: down to 1/4x")
+        .only(Of::Replay),
+    bind(&[char('[')], Action::TenBack, SHOWN, "", "ten seconds back").only(Of::Replay),
+    bind(&[char(']')], Action::TenForward, SHOWN, "", "ten seconds on").only(Of::Replay),
+    bind(&[char('0')], Action::Beginning, SHOWN, "", "to the beginning").only(Of::Replay),
     bind(
         &[plain(KeyCode::Left), char('h')],
         Action::SecondBack,
@@ -153,10 +223,21 @@ pub(super) const BINDINGS: &[Binding] = &[
         SHOWN,
         "",
         "while paused: a second forward",
-    ),
-    bind(&[char('[')], Action::MinuteBack, SHOWN, "", "pause, and go a minute back"),
-    bind(&[char(']')], Action::MinuteForward, SHOWN, "", "while paused: a minute forward"),
-    bind(&[char('r')], Action::Record, SHOWN, "record", "start or stop recording into a file"),
+    )
+    .only(Of::Live),
+    bind(
+        &[plain(KeyCode::Right), char('l'), char('.')],
+        Action::SecondForward,
+        SHOWN,
+        "",
+        "while paused: a second on",
+    )
+    .only(Of::Replay),
+    bind(&[char('[')], Action::MinuteBack, SHOWN, "", "pause, and go a minute back").only(Of::Live),
+    bind(&[char(']')], Action::MinuteForward, SHOWN, "", "while paused: a minute forward")
+        .only(Of::Live),
+    bind(&[char('r')], Action::Record, SHOWN, "record", "start or stop recording into a capture")
+        .only(Of::Live),
     bind(
         &[char('y')],
         Action::Write,
@@ -177,17 +258,22 @@ pub(super) const BINDINGS: &[Binding] = &[
     bind(&[ctrl('u')], Action::HalfUp, ALL, "", "half a page up"),
     bind(&[plain(KeyCode::PageDown), ctrl('f')], Action::PageDown, ALL, "", "a page down"),
     bind(&[plain(KeyCode::PageUp), ctrl('b')], Action::PageUp, ALL, "", "a page up"),
-    bind(&[plain(KeyCode::Home), char('g')], Action::Top, ALL, "", "first row, oldest event"),
+    bind(&[plain(KeyCode::Home), char('g')], Action::Top, ALL, "", "first row, oldest event")
+        .only(Of::Live),
+    bind(&[plain(KeyCode::Home)], Action::Top, ALL, "", "first row, or oldest event")
+        .only(Of::Replay),
     bind(&[plain(KeyCode::End), char('G')], Action::Bottom, ALL, "", "last row, newest event"),
     bind(&[ctrl('z')], Action::Suspend, ALL, "", "suspend; fg goes on"),
 ];
 
 /// What a key does in a place.
-pub(super) fn find(key: &KeyEvent, place: Place) -> Option<Action> {
+pub(super) fn find(key: &KeyEvent, place: Place, shown: Of) -> Option<Action> {
     // Shift is in the character already; not every terminal tells it besides.
     let modifiers = key.modifiers - KeyModifiers::SHIFT;
     let is_it = |binding: &&Binding| {
-        binding.places.contains(&place) && binding.keys.contains(&(key.code, modifiers))
+        binding.is_of(shown)
+            && binding.places.contains(&place)
+            && binding.keys.contains(&(key.code, modifiers))
     };
     BINDINGS.iter().find(is_it).map(|binding| binding.action)
 }
@@ -219,12 +305,18 @@ pub(super) fn first(action: Action, look: Look) -> String {
 }
 
 /// The most important keys of a place, by name, and what they do.
-pub(super) fn hints(place: Place, look: Look) -> impl Iterator<Item = (String, Binding)> {
+pub(super) fn hints(
+    place: Place,
+    shown: Of,
+    look: Look,
+) -> impl Iterator<Item = (String, Binding)> {
     // In a list there is nothing to go back from, most of the time.
     let needless =
         move |binding: &Binding| binding.action == Action::Close && LISTS.contains(&place);
     BINDINGS
         .iter()
-        .filter(move |b| b.places.contains(&place) && !b.hint.is_empty() && !needless(b))
+        .filter(move |b| {
+            b.is_of(shown) && b.places.contains(&place) && !b.hint.is_empty() && !needless(b)
+        })
         .filter_map(move |b| b.keys.first().map(|key| (name(*key, look), *b)))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ratatui::crossterm::event::KeyEvent;
 
+use super::playback::{Order, Replay};
 use crate::live::shot::Shot;
 
 /// What the view is told.
@@ -17,6 +18,10 @@ pub enum Message {
     Shot(Box<Shot>),
     /// Something was done, or failed: a line for the person who asked for it.
     Notice(String),
+    /// How the replay stands.
+    Replay(Replay),
+    /// The replay begins anew: all moments and events are gone.
+    Rewound,
     /// How the recording stands; `None`: there is none.
     Recording(Option<Recording>),
 }
@@ -45,6 +50,8 @@ pub enum Effect {
     StartRecording,
     /// Stop recording.
     StopRecording,
+    /// Something for the replay.
+    Replay(Order),
     /// Write a shown table into a file.
     WriteText {
         /// What it is, for the file's name: `upstreams`.

@@ -3,7 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    archive::Archive, columns::Sight, feed::Feed, keys::Place, message::Recording, rows::Rows,
+    archive::Archive,
+    columns::Sight,
+    feed::Feed,
+    keys::{Of, Place},
+    message::Recording,
+    playback::Replay,
+    rows::Rows,
     theme::Look,
 };
 use crate::{
@@ -57,6 +63,8 @@ pub(super) enum Mode {
     Detail(Detail),
     /// A filter or a search is typed; `before`: what it was.
     Typing { before: String },
+    /// A time to go to is typed; then that mode is again.
+    GoTo { text: String, then: Option<Detail> },
     /// The help is shown; then that mode is again.
     Help(Option<Detail>),
 }
@@ -141,6 +149,8 @@ pub struct Model {
     /// Lines of a text that are above the screen.
     pub(super) scroll: usize,
     pub(super) recording: Option<Recording>,
+    /// How the replay stands; `None`: the host is shown, now.
+    pub(crate) replay: Option<Replay>,
     /// A line for the person who pressed a key.
     pub(super) notice: Option<String>,
 }
@@ -165,12 +175,13 @@ impl Model {
             feed: Feed::default(),
             scroll: 0,
             recording: None,
+            replay: None,
             notice: None,
         }
     }
 
     /// The moment that is shown; `None`: nothing is known yet.
-    pub(super) fn shot(&self) -> Option<&Shot> {
+    pub(crate) fn shot(&self) -> Option<&Shot> {
         match &self.time {
             Time::Live => self.archive.newest().map(Arc::as_ref),
             Time::Paused { shot, .. } => Some(shot),
@@ -201,7 +212,7 @@ impl Model {
     /// Where keys go.
     pub(super) fn place(&self) -> Place {
         match (&self.mode, self.pane) {
-            (Mode::Typing { .. }, _) => Place::Typing,
+            (Mode::Typing { .. } | Mode::GoTo { .. }, _) => Place::Typing,
             (Mode::Help(_), _) => Place::Help,
             (Mode::Detail(_), _) => Place::Detail,
             (Mode::Browse, Pane::Overview) => Place::Overview,
@@ -209,6 +220,11 @@ impl Model {
             (Mode::Browse, Pane::Events) => Place::Events,
             (Mode::Browse, Pane::Kernel) => Place::Kernel,
         }
+    }
+
+    /// Which keys there are.
+    pub(super) fn of(&self) -> Of {
+        Of::shown(self.replay.is_some())
     }
 
     /// Sorts and filters what is shown anew.
@@ -224,8 +240,11 @@ impl Model {
         }
     }
 
-    /// What the filter of the pane, or the search, is.
+    /// What the filter of the pane, the search, or the time to go to is.
     pub(super) fn words(&self) -> &str {
+        if let Mode::GoTo { text, .. } = &self.mode {
+            return text;
+        }
         match self.pane {
             Pane::Overview => &self.ceiling_filter,
             Pane::Upstreams => self.upstreams.filter(),
@@ -235,8 +254,12 @@ impl Model {
         }
     }
 
-    /// Another filter of the pane, or another search.
+    /// Another filter of the pane, another search, or another time.
     pub(super) fn set_words(&mut self, words: &str) {
+        if let Mode::GoTo { text, .. } = &mut self.mode {
+            words.clone_into(text);
+            return;
+        }
         match self.pane {
             Pane::Overview => words.clone_into(&mut self.ceiling_filter),
             Pane::Upstreams => self.upstreams.set_filter(words),

@@ -1,53 +1,47 @@
-//! Files that are made from the live view: a recording (the lines of `trace --format json`), and tables as text.
-//! Each is written on a thread of its own, so that a disk that hangs holds nothing else; the thread tells how it
-//! ended.
+//! Files that are made from the live view: captures, and tables as text. Each is written on a thread of its own, so
+//! that a disk that hangs holds nothing else; whoever began it is told how it ended.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-        mpsc,
-    },
+    sync::atomic::Ordering::Relaxed,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::message::Recording;
 use crate::{
-    event::{Event, Loss},
+    capture::content::{End, Header},
     human::thousands,
     kernel::ring::boot_time_ns,
-    sink::{Sink, clock::Clock, json},
-    table::Change,
+    recording::{Recorder, place::Place, scribe::Keeping},
 };
 
-/// Blocks on their way to the file.
-const IN_FLIGHT: usize = 64;
 /// A recording ends at so many bytes: who forgets it shall not fill the disk.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Where a thread tells, in words, how its file ended. Each tells once.
+/// Where it is told, in words, how a file ended: once.
 pub type Tell = UnboundedSender<String>;
 
-/// Opens a new file that only its owner may read: `socklife-20261125T031501Z.ndjson`, or `…-2.ndjson` if there is
-/// one already.
-///
-/// # Errors
-/// The current directory takes no file.
-pub fn create(stem: &str, extension: &str) -> Result<(File, PathBuf)> {
+/// `socklife-20261125T031501Z.txt`, then `…-2.txt`, ...
+fn names(stem: &str, extension: &str) -> impl Iterator<Item = PathBuf> {
     let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-    for number in 1..100 {
+    (1..100).map(move |number| {
         let more = if number > 1 { format!("-{number}") } else { String::new() };
-        let path = PathBuf::from(format!("{stem}-{now}{more}.{extension}"));
+        PathBuf::from(format!("{stem}-{now}{more}.{extension}"))
+    })
+}
+
+/// Opens a new file that only its owner may read.
+fn create(stem: &str, extension: &str) -> Result<(File, PathBuf)> {
+    for path in names(stem, extension) {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         match file {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             file => {
                 let file = file.with_context(|| format!("can't create {}", path.display()))?;
                 return Ok((file, path));
@@ -78,154 +72,94 @@ pub fn write(name: &'static str, text: String, tell: Tell) -> Result<()> {
     thread.map(drop).context("can't start a thread to write")
 }
 
-/// A recording under way; it ends when this is dropped.
-pub struct Recorder {
-    path: PathBuf,
-    format: json::Trace,
-    block: Vec<u8>,
-    /// What the block holds.
-    of_block: Loss,
-    blocks: mpsc::SyncSender<Vec<u8>>,
-    /// What the file ends with, and what is said of it then.
-    end: Arc<Mutex<(Vec<u8>, String)>>,
-    written: Arc<AtomicU64>,
-    bytes: u64,
-    events: u64,
-    /// Lost, and not yet told in the file.
-    untold: Loss,
-    lost: u64,
+/// Begins a capture in a directory: gives its file, too.
+///
+/// # Errors
+/// No file can be made there.
+pub fn begin(directory: &Path, header: Header) -> Result<(Recorder, PathBuf)> {
+    let mut names = names("socklife", "socklife").map(|name| directory.join(name));
+    let free = names.find(|path| path.symlink_metadata().is_err());
+    let path = free.context("there are a hundred files of this second already")?;
+    let place = Place { path: Some(path.clone()), force: false, files: 1 };
+    let keeping = Keeping { place, max_size: Some(MAX_BYTES), window: None };
+    Ok((Recorder::start(keeping, header)?, path))
 }
 
-impl Recorder {
-    /// Begins one in the current directory.
-    ///
-    /// # Errors
-    /// No file can be made there.
-    pub fn start(clock: Clock, tell: Tell) -> Result<Self> {
-        let (file, path) = create("socklife", "ndjson")?;
-        let (blocks, inbox) = mpsc::sync_channel::<Vec<u8>>(IN_FLIGHT);
-        let (written, end) = (Arc::default(), Arc::default());
-        let (progress, last, name) = (Arc::clone(&written), Arc::clone(&end), path.clone());
-        let write = move || {
-            let ended = write_all(file, &inbox, &progress, &last);
-            let (_, said) =
-                std::mem::take(&mut *last.lock().unwrap_or_else(PoisonError::into_inner));
-            // Nobody may be there any more.
-            let _ = tell.send(match ended {
-                Ok(()) => said,
-                Err(error) => format!("recording into {} broke off: {error}", name.display()),
-            });
+/// How it stands.
+#[must_use]
+pub fn state(recorder: &Recorder, path: &Path) -> Recording {
+    let progress = recorder.progress();
+    Recording {
+        path: path.to_owned(),
+        events: progress.events.load(Relaxed),
+        bytes: progress.bytes.load(Relaxed),
+        lost: recorder.lost().events(),
+    }
+}
+
+/// Ends it, and waits until all is on the disk; gives how it ended, in words.
+pub async fn finish(recorder: Recorder, path: &Path, why: &str) -> String {
+    let (progress, lost) = (recorder.share(), recorder.lost().events());
+    let end = End { at_ns: boot_time_ns(), why: why.to_owned(), ..End::default() };
+    let finished = recorder.finish(end).await;
+    let (events, path) = (thousands(progress.events.load(Relaxed)), path.display());
+    match finished {
+        Ok(()) => {
+            let lost = match lost {
+                0 => String::new(),
+                some => format!(", {} lost", thousands(some)),
+            };
+            let recorded = format!("{events} events recorded in {path}{lost}");
+            [vec![recorded], progress.said()].concat().join("; ")
+        }
+        Err(error) => {
+            format!("recording broke off: {error:#}; the {events} events in {path} can be read")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tracer_ebpf::{ABI_VERSION, RAW_EVENT_SIZE};
+
+    use super::*;
+    use crate::{
+        capture::{Item, frame::FORMAT, reader::Reader, walk::Walk},
+        source::Batch,
+    };
+
+    const INCIDENTS: &[u8] = include_bytes!("../../fixtures/incidents-v1.socklife");
+
+    /// What a real kernel said goes in, and comes out again.
+    #[tokio::test]
+    async fn a_capture_holds_all_that_came_in() {
+        let directory =
+            std::env::temp_dir().join(format!("socklife-record-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let header = Header {
+            format: FORMAT,
+            abi: ABI_VERSION,
+            record_size: RAW_EVENT_SIZE,
+            ..Header::default()
         };
-        let thread = std::thread::Builder::new().name("recording".to_owned()).spawn(write);
-        thread.context("can't start a thread to write")?;
-        Ok(Self {
-            path,
-            format: json::Trace::new(clock),
-            block: Vec::new(),
-            of_block: Loss::default(),
-            blocks,
-            end,
-            written,
-            bytes: 0,
-            events: 0,
-            untold: Loss::default(),
-            lost: 0,
-        })
-    }
-
-    /// Where to.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Adds an event to the block.
-    pub fn event(&mut self, event: &Event, change: &Change) {
-        match event {
-            Event::Lost(loss) => self.of_block.add(loss),
-            Event::CallFailed(_) => self.of_block.failures += 1,
-            Event::State(_) | Event::TimeWait(_) => self.of_block.states += 1,
-        }
-        if !matches!(event, Event::Lost(_)) {
-            self.events += 1;
-        }
-        self.format.event(event, change, &mut self.block);
-    }
-
-    /// Hands the block over. Where the disk is slower than events come, it is lost, which the file says.
-    ///
-    /// # Errors
-    /// The file has its largest size, or can't be written any more: the recording has ended.
-    pub fn hand_over(&mut self) -> Result<()> {
-        if self.block.is_empty() {
-            return Ok(());
-        }
-        let told = self.take();
-        let of_block = std::mem::take(&mut self.of_block);
-        let length = told.len() as u64;
-        match self.blocks.try_send(told) {
-            Ok(()) => {
-                self.untold = Loss::default();
-                self.bytes += length;
+        let (mut recorder, path) = begin(&directory, header.clone()).unwrap();
+        // A second one at once has another name.
+        let (other, beside) = begin(&directory, header).unwrap();
+        assert_ne!(path, beside);
+        assert!(finish(other, &beside, "").await.starts_with("0 events"));
+        let mut reader = Reader::open(INCIDENTS).unwrap();
+        while let Some(item) = reader.next_item().unwrap() {
+            if let Item::Records(records) = item {
+                recorder.batch(&Batch { records: Bytes::clone(&records), lost: None });
             }
-            Err(mpsc::TrySendError::Full(_)) => {
-                self.untold.add(&of_block);
-                self.untold.ts_ns = boot_time_ns();
-                self.events -= of_block.states + of_block.failures;
-                self.lost += of_block.states + of_block.failures;
-            }
-            Err(mpsc::TrySendError::Disconnected(_)) => bail!("recording has ended"),
         }
-        if self.bytes >= MAX_BYTES {
-            bail!("{} has 1 GiB: recording has ended", self.path.display());
-        }
-        Ok(())
+        let said = finish(recorder, &path, "it was ended by a key").await;
+        assert_eq!(said, format!("32,534 events recorded in {}", path.display()));
+        let mut walk = Walk::open(&path).unwrap();
+        while walk.advance(|_| {}).unwrap() {}
+        assert_eq!((walk.table.seen(), walk.damaged()), (32_534, 0));
+        assert_eq!(walk.end().unwrap().why, "it was ended by a key");
+        std::fs::remove_dir_all(&directory).unwrap();
     }
-
-    /// The block, after what was lost before it.
-    fn take(&mut self) -> Vec<u8> {
-        let mut told = Vec::new();
-        if self.untold != Loss::default() {
-            let event = Event::Lost(self.untold);
-            self.format.event(&event, &Change::Lost(self.untold), &mut told);
-        }
-        told.append(&mut self.block);
-        told
-    }
-
-    /// How it stands.
-    #[must_use]
-    pub fn state(&self) -> Recording {
-        let (path, bytes) = (self.path.clone(), self.written.load(Relaxed));
-        Recording { path, events: self.events, bytes, lost: self.lost }
-    }
-}
-
-impl Drop for Recorder {
-    fn drop(&mut self) {
-        let rest = self.take();
-        let lost = match self.lost {
-            0 => String::new(),
-            some => format!(", {} lost", thousands(some)),
-        };
-        let (events, path) = (thousands(self.events), self.path.display());
-        let said = format!("{events} events recorded in {path}{lost}");
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = (rest, said);
-    }
-}
-
-/// Writes what comes, until nothing does, and then the end.
-fn write_all(
-    mut file: File,
-    inbox: &mpsc::Receiver<Vec<u8>>,
-    progress: &AtomicU64,
-    end: &Mutex<(Vec<u8>, String)>,
-) -> io::Result<()> {
-    while let Ok(block) = inbox.recv() {
-        file.write_all(&block)?;
-        progress.fetch_add(block.len() as u64, Relaxed);
-    }
-    let rest = std::mem::take(&mut end.lock().unwrap_or_else(PoisonError::into_inner).0);
-    file.write_all(&rest)?;
-    file.sync_all()
 }

@@ -61,16 +61,13 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal that standard output is.
+    /// Takes the terminal that standard output is. `instead`: what prints the like where it is none.
     ///
     /// # Errors
     /// It is none.
-    pub fn take() -> Result<Self> {
+    pub fn take(instead: &str) -> Result<Self> {
         if !isatty(stdio::stdout()) {
-            bail!(
-                "standard output is no terminal, which the live view needs; `socklife check` prints all \
-                 ceilings once, `socklife count` and `socklife trace` print what happens"
-            );
+            bail!("standard output is no terminal, which the live view needs; {instead}");
         }
         // What nobody else writes to may be told not to wait.
         let own = ttyname(stdio::stdout(), Vec::new()).and_then(|name| {

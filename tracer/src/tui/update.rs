@@ -5,13 +5,14 @@ use std::sync::Arc;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::{
-    archive::MIN_STEP_NS,
+    archive::{Archive, MIN_STEP_NS},
     dump,
     feed::{Wanted, Way},
     keys::{self, Action, Place},
     message::{Effect, Message},
     model::{Detail, Mode, Model, Pane, Spot, Time},
-    spots, view,
+    playback::Order,
+    replay, spots, view,
 };
 use crate::{live::shot::Shot, live::tail::Tail};
 
@@ -30,13 +31,27 @@ pub fn update(model: &mut Model, message: Message) -> Option<Effect> {
         }
         Message::Shot(shot) => {
             model.archive.push(*shot);
-            if matches!(model.time, Time::Live) {
+            let on_the_way = model.replay.as_ref().is_some_and(|replay| replay.seeking.is_some());
+            if matches!(model.time, Time::Live) && !on_the_way {
                 model.refresh();
             }
             None
         }
         Message::Notice(notice) => {
             model.notice = Some(notice);
+            None
+        }
+        Message::Replay(replay) => {
+            let arrived = replay.seeking.is_none();
+            let before = model.replay.replace(replay);
+            if arrived && before.is_some_and(|before| before.seeking.is_some()) {
+                model.refresh();
+            }
+            None
+        }
+        Message::Rewound => {
+            (model.archive, model.tail) = (Archive::default(), Tail::default());
+            (model.time, model.feed.cursor) = (Time::Live, None);
             None
         }
         Message::Recording(recording) => {
@@ -49,7 +64,7 @@ pub fn update(model: &mut Model, message: Message) -> Option<Effect> {
 fn press(model: &mut Model, key: &KeyEvent) -> Option<Effect> {
     model.notice = None;
     let place = model.place();
-    if let Some(action) = keys::find(key, place) {
+    if let Some(action) = keys::find(key, place, model.of()) {
         return act(model, action);
     }
     let is_text = (key.modifiers - KeyModifiers::SHIFT).is_empty();
@@ -77,7 +92,10 @@ fn act(model: &mut Model, action: Action) -> Option<Effect> {
             model.mode = Mode::Typing { before: model.words().to_owned() };
         }
         Action::Accept | Action::Discard | Action::Erase | Action::EraseAll => {
-            typed(model, action);
+            return typed(model, action);
+        }
+        Action::NextMatch if model.replay.is_some() && model.feed.search.is_empty() => {
+            return Some(replay::order(model, Order::NextFailure));
         }
         Action::NextMatch => seek(model, &[Way::Newer], 1),
         Action::PreviousMatch => seek(model, &[Way::Older], 1),
@@ -98,7 +116,19 @@ fn act(model: &mut Model, action: Action) -> Option<Effect> {
             model.refresh();
         }
         Action::Pause => pause(model),
-        Action::SecondBack => back(model, MIN_STEP_NS),
+        Action::Play
+        | Action::Faster
+        | Action::Slower
+        | Action::TenBack
+        | Action::TenForward
+        | Action::Beginning
+        | Action::GoTo
+        | Action::NextFailure => return replay::act(model, action),
+        Action::SecondBack => {
+            back(model, MIN_STEP_NS);
+            return replay::went_back(model);
+        }
+        Action::SecondForward if replay::is_at_newest(model) => return replay::step(model),
         Action::MinuteBack => back(model, MINUTE_NS),
         Action::SecondForward => forward(model, MIN_STEP_NS),
         Action::MinuteForward => forward(model, MINUTE_NS),
@@ -130,6 +160,7 @@ fn help(model: &mut Model) {
         Mode::Help(Some(detail)) => Mode::Detail(detail),
         Mode::Browse => Mode::Help(None),
         Mode::Detail(detail) => Mode::Help(Some(detail)),
+        Mode::GoTo { then, .. } => Mode::Help(then),
     };
 }
 
@@ -157,7 +188,7 @@ fn open(model: &mut Model) {
 fn close(model: &mut Model) {
     match &model.mode {
         Mode::Help(_) => help(model),
-        Mode::Detail(_) | Mode::Typing { .. } => {
+        Mode::Detail(_) | Mode::Typing { .. } | Mode::GoTo { .. } => {
             model.mode = Mode::Browse;
             model.scroll = 0;
         }
@@ -172,8 +203,7 @@ fn close(model: &mut Model) {
     }
 }
 
-fn typed(model: &mut Model, action: Action) {
-    let Mode::Typing { before } = &model.mode else { return };
+fn typed(model: &mut Model, action: Action) -> Option<Effect> {
     match action {
         Action::Erase => {
             let mut words = model.words().to_owned();
@@ -181,18 +211,21 @@ fn typed(model: &mut Model, action: Action) {
             model.set_words(&words);
         }
         Action::EraseAll => model.set_words(""),
-        Action::Discard => {
-            let before = before.clone();
-            model.set_words(&before);
-            model.mode = Mode::Browse;
-        }
-        _ => {
-            model.mode = Mode::Browse;
-            if model.pane == Pane::Events {
+        _ => match std::mem::replace(&mut model.mode, Mode::Browse) {
+            Mode::Typing { before } if action == Action::Discard => model.set_words(&before),
+            Mode::Typing { .. } if model.pane == Pane::Events => {
                 seek(model, &[Way::Older, Way::Newer], 0);
             }
-        }
+            Mode::GoTo { text, then } => {
+                model.mode = then.map_or(Mode::Browse, Mode::Detail);
+                if action == Action::Accept {
+                    return replay::go_to(model, &text);
+                }
+            }
+            _ => {}
+        },
     }
+    None
 }
 
 /// Goes to an event with what is searched for: the first of these ways that leads to one.
@@ -260,7 +293,7 @@ fn pause(model: &mut Model) {
 }
 
 /// The moment that is shown, or would be when paused.
-fn present(model: &Model) -> Option<&Arc<Shot>> {
+pub(super) fn present(model: &Model) -> Option<&Arc<Shot>> {
     match &model.time {
         Time::Live => model.archive.newest(),
         Time::Paused { shot, .. } => Some(shot),
@@ -272,6 +305,16 @@ fn back(model: &mut Model, by_ns: u64) {
     let found = model.archive.at_or_before(now_ns.saturating_sub(by_ns)).map(Arc::clone);
     match found.filter(|shot| shot.at_ns < now_ns) {
         Some(shot) => go(model, shot),
+        None if model.replay.is_some() => {
+            let beginning = present(model).map(|shot| shot.at_ns)
+                == model.replay.as_ref().map(|it| it.first_ns);
+            let why = if beginning {
+                "this is the beginning"
+            } else {
+                "nothing older is kept; [ goes there"
+            };
+            model.notice = Some(why.to_owned());
+        }
         None => model.notice = Some("nothing older is kept".to_owned()),
     }
 }
@@ -282,6 +325,7 @@ fn forward(model: &mut Model, by_ns: u64) {
     let found = model.archive.at_or_after(now_ns.saturating_add(by_ns)).map(Arc::clone);
     match found.filter(|shot| shot.at_ns > now_ns) {
         Some(shot) => go(model, shot),
+        None if model.replay.is_some() => model.notice = Some("end of the capture".to_owned()),
         None => model.notice = Some("this is the newest; space goes live".to_owned()),
     }
 }

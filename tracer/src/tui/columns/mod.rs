@@ -55,7 +55,7 @@ pub(super) struct Unhooked {
 impl Unhooked {
     fn of(shot: &Shot) -> Self {
         let is = |hooked: Hooked| {
-            shot.ground.unhooked.iter().any(|(unseen, _)| *unseen == hooked.unseen())
+            shot.ground.unhooked.iter().any(|(unseen, _)| unseen == hooked.unseen())
         };
         Self {
             connects: is(Hooked::Connect),
@@ -122,7 +122,8 @@ impl Sight {
 
 /// Whether something that failed or changed may be missing from a shot's figures.
 pub(super) fn is_lossy(shot: &Shot) -> bool {
-    shot.ground.lost.events() > 0 || shot.ground.lost.calls > 0
+    let damaged = shot.ground.recorded.as_ref().is_some_and(|recorded| recorded.damaged);
+    damaged || shot.ground.lost.events() > 0 || shot.ground.lost.calls > 0
 }
 
 /// As [`human::rate`], and nothing is nothing.

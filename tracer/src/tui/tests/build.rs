@@ -254,7 +254,7 @@ fn ground() -> Ground {
             inferred,
         ]),
         unhooked: Arc::new(vec![(
-            crate::kernel::ladder::Hooked::Accept.unseen(),
+            crate::kernel::ladder::Hooked::Accept.unseen().into(),
             "fexit/inet_csk_accept: no such function in this kernel's BTF".to_owned(),
         )]),
         events_per_s: 3_412.0,
@@ -267,6 +267,7 @@ fn ground() -> Ground {
         listing_ms: 48.2,
         listing_every_s: 2.0,
         frame_us: (1_240, 3_960),
+        recorded: None,
     }
 }
 

@@ -7,7 +7,7 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::table::put;
+use super::{replay, table::put};
 use crate::{
     ceilings::thresholds::Status,
     human::{thousands, time_left},
@@ -38,9 +38,9 @@ pub(super) fn status(shot: &Shot) -> Status {
 
 /// What is left for a pane.
 pub(super) fn body(model: &Model, area: Rect) -> Rect {
-    let bars = u16::from(matches!(model.time, Time::Paused { .. }));
-    let blind = blind(model, area.width).len();
-    let above = 2 + bars + u16::try_from(blind).unwrap_or(0);
+    let bars = u16::from(model.replay.is_some() || matches!(model.time, Time::Paused { .. }));
+    let warnings = warnings(model, area.width).len();
+    let above = 2 + bars + u16::try_from(warnings).unwrap_or(0);
     let y = area.y.saturating_add(above).min(area.bottom());
     Rect { y, height: area.bottom() - y, ..area }
 }
@@ -50,12 +50,16 @@ pub(super) fn draw(model: &Model, area: Rect, buffer: &mut Buffer) -> Rect {
     put(buffer, area, &summary(model, area.width), false, model.look);
     let mut next = Rect { y: area.y + 1, ..area };
     put(buffer, next, &tabs(model), false, model.look);
-    if let Some(line) = paused(model, area.width) {
+    let bar = match &model.replay {
+        Some(at) => Some(replay::bar(model, at, area.width)),
+        None => paused(model, area.width),
+    };
+    if let Some(line) = bar {
         next.y += 1;
         put(buffer, next, &line, false, model.look);
         buffer.set_style(Rect { height: 1, ..next }, Look::bar());
     }
-    for line in blind(model, area.width) {
+    for line in warnings(model, area.width) {
         next.y += 1;
         let line = Span::styled(line, model.look.style(Tone::Warning)).into();
         put(buffer, next, &line, false, model.look);
@@ -114,6 +118,7 @@ fn lost(shot: &Shot) -> Option<(String, Tone)> {
         return None;
     }
     let events = match ground.lost.events() {
+        0 if ground.lost.calls == 0 => "EVENTS MISSING".to_owned(),
         0 => format!("{} CALLS NOT SEEN", thousands(ground.lost.calls)),
         events => format!("LOST {}", thousands(events)),
     };
@@ -168,12 +173,15 @@ fn paused(model: &Model, columns: u16) -> Option<Line<'static>> {
     Some(line)
 }
 
-fn blind(model: &Model, columns: u16) -> Vec<String> {
-    let Some(why) = model.shot().and_then(|shot| shot.ground.blind.as_ref()) else {
+/// Why there are no events, or what of a recording is missing.
+fn warnings(model: &Model, columns: u16) -> Vec<String> {
+    let flaw = model.replay.as_ref().and_then(|replay| replay.flaw.as_ref());
+    let blind = model.shot().and_then(|shot| shot.ground.blind.as_ref());
+    let Some(text) = flaw.map(ToString::to_string).or(blind.map(|why| format!("NO EVENTS: {why}")))
+    else {
         return Vec::new();
     };
     let room = usize::from(columns).saturating_sub(2);
-    let text = format!("NO EVENTS: {why}");
     let mut lines = wrap(&model.look.clean(&text), room);
     if lines.len() > MAX_BLIND {
         // The kernel's pane has all of it.

@@ -5,7 +5,7 @@ use crate::{
     live::shot::{Process, Upstream},
     tui::{
         columns::{Column, events, gauges},
-        keys::{BINDINGS, Binding, Place, name},
+        keys::{Action, BINDINGS, Binding, Of, Place, name},
         rows::Row,
         theme::{Look, Tone},
     },
@@ -32,27 +32,35 @@ const MARKS: [(&str, &str); 7] = [
 const WIDE: usize = 130;
 
 /// Writes it.
-pub(in crate::tui) fn write(doc: &mut Doc, look: Look) {
+pub(in crate::tui) fn write(doc: &mut Doc, shown: Of, look: Look) {
     if doc.width() >= WIDE {
         let half = doc.width() / 2 - 1;
         let (mut left, mut right) = (Doc::new(look, half), Doc::new(look, half));
-        keys(&mut left, look);
+        keys(&mut left, shown, look);
         tables(&mut right);
         doc.both(left, right, half);
     } else {
-        keys(doc, look);
+        keys(doc, shown, look);
         tables(doc);
     }
 }
 
-fn keys(doc: &mut Doc, look: Look) {
+fn keys(doc: &mut Doc, shown: Of, look: Look) {
+    let section = |doc: &mut Doc, look, title, wanted: &dyn Fn(&&Binding) -> bool| {
+        section(doc, look, title, |b| b.is_of(shown) && wanted(b));
+    };
+    // What only controls the replay.
+    let playing = |b: &&Binding| b.of == Of::Replay && b.action != Action::Top;
+    if shown == Of::Replay {
+        section(doc, look, "keys of the replay", &playing);
+    }
     let anywhere =
-        |binding: &&Binding| binding.places.contains(&Place::Help) || binding.places.len() > 3;
-    section(doc, look, "keys", anywhere);
-    let lists = |b: &&Binding| !anywhere(b) && !b.places.contains(&Place::Typing);
-    section(doc, look, "keys in lists", |b| lists(b) && !b.places.contains(&Place::Events));
-    section(doc, look, "keys in events", |b| lists(b) && b.places.contains(&Place::Events));
-    section(doc, look, "keys while one types", |b| b.places.contains(&Place::Typing));
+        |b: &&Binding| !playing(b) && (b.places.contains(&Place::Help) || b.places.len() > 3);
+    section(doc, look, "keys", &anywhere);
+    let lists = |b: &&Binding| !playing(b) && !anywhere(b) && !b.places.contains(&Place::Typing);
+    section(doc, look, "keys in lists", &|b| lists(b) && !b.places.contains(&Place::Events));
+    section(doc, look, "keys in events", &|b| lists(b) && b.places.contains(&Place::Events));
+    section(doc, look, "keys while one types", &|b| b.places.contains(&Place::Typing));
     doc.title("marks");
     for (mark, about) in MARKS {
         doc.beside(&format!("  {mark}"), KEYS, about, Tone::Plain);

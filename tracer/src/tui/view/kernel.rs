@@ -16,7 +16,7 @@ use crate::{
 /// Writes it.
 pub(in crate::tui) fn write(model: &Model, doc: &mut Doc) {
     let Some(shot) = model.shot() else {
-        doc.text("looking at this host ...", Tone::Plain);
+        doc.text(super::nothing_yet(model), Tone::Plain);
         return;
     };
     let ground = &shot.ground;
@@ -26,8 +26,19 @@ pub(in crate::tui) fn write(model: &Model, doc: &mut Doc) {
         let (per_s, all) = (columns::rate(ground.events_per_s), thousands(ground.events));
         doc.row("events", &format!("{per_s} a second, {all} since the start"));
     }
+    if let Some(replay) = &model.replay
+        && let Some(flaw) = &replay.flaw
+    {
+        doc.toned("recording", flaw, Tone::Bad);
+    }
     lost(shot, doc);
-    ourselves(shot, doc);
+    match &ground.recorded {
+        Some(recorded) => {
+            doc.row("recorded", &recorded.about);
+            doc.row("listing", &format!("sockets and open files: {}", listed(shot)));
+        }
+        None => ourselves(shot, doc),
+    }
     hooks(ground, doc);
     if !shot.unseen.is_empty() {
         doc.title("not seen");
@@ -65,19 +76,7 @@ fn ourselves(shot: &Shot, doc: &mut Doc) {
             bytes(ground.resident)
         ),
     );
-    let listed = match shot.listed_ns {
-        None => "not yet".to_owned(),
-        Some(listed_ns) => {
-            let age = shot.at_ns.saturating_sub(listed_ns);
-            format!(
-                "every {:.1} s, takes {:.1} ms, was {} ago",
-                ground.listing_every_s,
-                ground.listing_ms,
-                span(age)
-            )
-        }
-    };
-    doc.row("listing", &format!("sockets and open files: {listed}"));
+    doc.row("listing", &format!("sockets and open files: {}", listed(shot)));
     let (last, longest) = ground.frame_us;
     doc.row(
         "frame",
@@ -87,6 +86,20 @@ fn ourselves(shot: &Shot, doc: &mut Doc) {
             span(longest * 1000)
         ),
     );
+}
+
+fn listed(shot: &Shot) -> String {
+    let ground = &shot.ground;
+    let Some(listed_ns) = shot.listed_ns else { return "not yet".to_owned() };
+    let age = span(shot.at_ns.saturating_sub(listed_ns));
+    // How often is not in a capture.
+    match &ground.recorded {
+        Some(_) => format!("took {:.1} ms, {age} before", ground.listing_ms),
+        None => format!(
+            "every {:.1} s, takes {:.1} ms, was {age} ago",
+            ground.listing_every_s, ground.listing_ms
+        ),
+    }
 }
 
 fn hooks(ground: &Ground, doc: &mut Doc) {

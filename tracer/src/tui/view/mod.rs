@@ -7,6 +7,7 @@ mod header;
 pub(super) mod help;
 pub(super) mod kernel;
 pub(super) mod overview;
+pub(super) mod replay;
 pub(super) mod table;
 
 use ratatui::{
@@ -57,15 +58,21 @@ pub(super) fn last_scroll(model: &Model) -> Option<usize> {
 pub(super) fn lines(model: &Model, width: usize) -> Option<Vec<Line<'static>>> {
     let mut doc = Doc::new(model.look, width);
     match (&model.mode, model.pane) {
-        (Mode::Help(_), _) => help::write(&mut doc, model.look),
+        (Mode::Help(_), _) => help::write(&mut doc, model.of(), model.look),
         (Mode::Detail(detail), _) => detail::write(model, detail, &mut doc),
-        (Mode::Browse | Mode::Typing { .. }, Pane::Kernel) => kernel::write(model, &mut doc),
-        (Mode::Browse | Mode::Typing { .. }, _) => return None,
+        (Mode::Browse | Mode::Typing { .. } | Mode::GoTo { .. }, Pane::Kernel) => {
+            kernel::write(model, &mut doc);
+        }
+        (Mode::Browse | Mode::Typing { .. } | Mode::GoTo { .. }, _) => return None,
     }
     Some(doc.lines())
 }
 
 fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
+    if let (Some(way), false) = (replay::way(model), matches!(model.mode, Mode::Help(_))) {
+        table::put(buffer, area, &Line::raw(way), false, model.look);
+        return;
+    }
     if let Some(lines) = lines(model, usize::from(area.width).saturating_sub(2)) {
         scrolled(model, &lines, area, buffer);
         return;
@@ -75,7 +82,7 @@ fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
         return;
     }
     let Some(shot) = model.shot() else {
-        let line = Line::raw("looking at this host ...");
+        let line = Line::raw(nothing_yet(model));
         table::put(buffer, area, &line, false, model.look);
         return;
     };
@@ -90,6 +97,14 @@ fn draw(model: &Model, area: Rect, buffer: &mut Buffer) {
             table::draw(model, &model.processes, &shot.processes, left_out, area, buffer);
         }
         Pane::Events | Pane::Kernel => {}
+    }
+}
+
+/// What stands there before there is anything.
+fn nothing_yet(model: &Model) -> &'static str {
+    match model.replay {
+        Some(_) => "reading the capture ...",
+        None => "looking at this host ...",
     }
 }
 
@@ -119,8 +134,12 @@ fn scrolled(model: &Model, lines: &[Line<'_>], area: Rect, buffer: &mut Buffer) 
 fn footer(model: &Model, area: Rect, buffer: &mut Buffer) {
     let look = model.look;
     let mut line = Line::default();
-    if let Mode::Typing { .. } = model.mode {
-        let what = if model.pane == Pane::Events { "search" } else { "filter" };
+    if let Mode::Typing { .. } | Mode::GoTo { .. } = model.mode {
+        let what = match (&model.mode, model.pane) {
+            (Mode::GoTo { .. }, _) => "go to (14:03:20, +90s, -30s, 35%)",
+            (_, Pane::Events) => "search",
+            _ => "filter",
+        };
         let typed = look.clean(model.words()).into_owned();
         line.push_span(Span::styled(format!("{what}: {typed}"), look.style(Tone::Strong)));
         line.push_span(Span::styled(" ", Look::bar()));
@@ -131,9 +150,10 @@ fn footer(model: &Model, area: Rect, buffer: &mut Buffer) {
         return;
     }
     let room = usize::from(area.width).saturating_sub(1);
-    for (key, binding) in keys::hints(model.place(), look) {
+    for (key, binding) in keys::hints(model.place(), model.of(), look) {
         let hint = match binding.action {
             Action::Pause if matches!(model.time, Time::Paused { .. }) => "live",
+            Action::Play if model.replay.as_ref().is_some_and(|replay| replay.paused) => "play",
             Action::Record if model.recording.is_some() => "stop recording",
             _ => binding.hint,
         };

@@ -87,6 +87,38 @@ impl Reason {
 }
 
 impl Reason {
+    /// What happened, in a line; docs/events.md says how it is told.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::PortRangeExhausted => {
+                "no free local port was left toward this upstream, or for bind() to port 0"
+            }
+            Self::TupleCollision => {
+                "the local port came from bind(), and the same connection was there already"
+            }
+            Self::Refused => {
+                "the peer answered with a reset, or a firewall on the way with an ICMP error"
+            }
+            Self::TimedOut => "no answer in time",
+            Self::Unreachable => "no route, no neighbour, or an ICMP error came",
+            Self::Reset => "the peer reset the connection after it was established",
+            Self::Abandoned => "the application closed the socket while it was connecting",
+            Self::LocalError => "this host gave up after a local port was chosen",
+            Self::ErrorTaken => {
+                "the kernel gave the connection up, and the application had fetched the errno before it was seen"
+            }
+            Self::NoSourceAddress => "the host has no address to send from",
+            Self::AddressNotLocal => "bind() to an address that this host doesn't have",
+            Self::AddressInUse => "bind() to an address and port that are taken",
+            Self::NotPermitted => {
+                "a route or rule forbids it, or a port below 1024 without the privilege"
+            }
+            Self::ProcessFileLimit => "the process has no free file descriptor",
+            Self::SystemFileLimit => "the host has no free file",
+        }
+    }
+
     /// What to do about it, in a line; docs/events.md says more.
     #[must_use]
     pub fn advice(self) -> &'static str {

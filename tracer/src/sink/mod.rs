@@ -7,6 +7,7 @@ pub mod clock;
 pub mod facts;
 pub mod json;
 pub mod output;
+pub mod report_html;
 pub mod summary;
 pub mod text;
 

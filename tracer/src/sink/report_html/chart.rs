@@ -14,18 +14,55 @@ use crate::{human::thousands, report::Timeline};
 const ROWS: usize = 60;
 /// Most steps that are drawn.
 pub(super) const STEPS: usize = 600;
-/// Classes of the areas' colours, by pattern; the last is of what is left.
-pub(super) const AREAS: [&str; 7] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6"];
+/// What areas are filled with: a colour and a texture of holes, by which they are told apart without colour too. No
+/// texture hides an area that is thin.
+const PATTERNS: [(&str, &str); 8] = [
+    ("s0", ""),
+    ("s1", "M-1 9L9 -1M-1 1L1 -1M7 9L9 7"),
+    ("s2", "M2 2h.1M6 6h.1"),
+    ("s3", "M4 0V8"),
+    ("s4", "M-1 -1L9 9M7 -1L9 1M-1 7L1 9"),
+    ("s5", "M0 0L8 8M0 8L8 0"),
+    ("s6", "M2 0V8M6 0V8"),
+    ("s0", "M-1 9L9 -1M-1 1L1 -1M7 9L9 7"),
+];
+/// Patterns that one picture may have of different things.
+pub(super) const DIFFERENT: usize = 6;
+/// The pattern of what is left.
+pub(super) const REST: usize = 6;
+/// The pattern of failures of all kinds.
+pub(super) const FAILED: usize = 7;
 
 /// What a series is of.
 pub(super) struct Series {
     pub(super) name: String,
     /// One for each step; `None`: not known.
     pub(super) figures: Vec<Option<f64>>,
-    /// How a line looks.
-    pub(super) class: &'static str,
-    /// An area with this pattern; `None`: a line.
-    pub(super) pattern: Option<usize>,
+    pub(super) look: Look,
+}
+
+/// How a series looks.
+#[derive(Clone, Copy)]
+pub(super) enum Look {
+    /// A line of this class.
+    Line(&'static str),
+    /// An area with this pattern, upon the one before it.
+    Area(usize),
+}
+
+impl Look {
+    fn shape(self, path: &str) -> Markup {
+        match self {
+            Self::Line(class) => html! { path class={ "line " (class) } d=(path) {} },
+            Self::Area(pattern) => html! { path fill={ "url(#p" (pattern) ")" } d=(path) {} },
+        }
+    }
+}
+
+impl Series {
+    fn is_area(&self) -> bool {
+        matches!(self.look, Look::Area(_))
+    }
 }
 
 /// How the figures of several steps are put together in a row of a table.
@@ -63,7 +100,7 @@ pub(super) fn draw(host: &Host<'_>, chart: &Chart) -> Markup {
     let (timeline, times) = (&host.report.timeline, host.times);
     let steps = timeline.steps.len().min(STEPS);
     let stacked = areas(chart, steps);
-    let lines = chart.series.iter().filter(|series| series.pattern.is_none());
+    let lines = chart.series.iter().filter(|series| !series.is_area());
     let lines = lines.flat_map(|series| series.figures.iter().flatten());
     let all = stacked.iter().flatten().chain(lines).filter(|it| it.is_finite());
     let highest = all.fold(0.0_f64, |a, b| a.max(*b));
@@ -111,7 +148,7 @@ fn begin(times: Times, timeline: &Timeline, step: usize) -> String {
 /// The tops of the areas, each upon the one before it; the first is the ground.
 fn areas(chart: &Chart, steps: usize) -> Vec<Vec<f64>> {
     let mut stacked = vec![vec![0.0; steps]];
-    for series in chart.series.iter().filter(|series| series.pattern.is_some()) {
+    for series in chart.series.iter().filter(|series| series.is_area()) {
         let below = stacked.last().into_iter().flatten();
         let figures =
             series.figures.iter().map(|it| it.unwrap_or(0.0)).chain(std::iter::repeat(0.0));
@@ -121,20 +158,19 @@ fn areas(chart: &Chart, steps: usize) -> Vec<Vec<f64>> {
 }
 
 fn shapes(chart: &Chart, stacked: &[Vec<f64>], scale: Scale) -> Markup {
-    let areas = chart.series.iter().filter_map(|it| Some((it, it.pattern?)));
-    let lines = chart.series.iter().filter(|it| it.pattern.is_none());
+    let areas = chart.series.iter().filter(|series| series.is_area());
+    let lines = chart.series.iter().filter(|series| !series.is_area());
     html! {
-        @for ((_, pattern), pair) in areas.zip(stacked.windows(2)) {
-            path.area fill={ "url(#p" (pattern) ")" } d=(scale.between(&pair[0], &pair[1])) {}
+        @for (series, pair) in areas.zip(stacked.windows(2)) {
+            (series.look.shape(&scale.between(&pair[0], &pair[1])))
         }
         @for series in lines {
-            @let shares = chart.top.is_some();
-            @let path = if shares {
+            @let path = if chart.top.is_some() {
                 scale.through(&series.figures)
             } else {
                 scale.treads(&series.figures.iter().map(|it| it.unwrap_or(0.0)).collect::<Vec<_>>())
             };
-            path class={ "line " (series.class) } d=(path) {}
+            (series.look.shape(&path))
         }
     }
 }
@@ -161,10 +197,7 @@ fn legend(chart: &Chart) -> Markup {
             @for series in &chart.series {
                 li {
                     svg.key viewBox="0 0 24 12" aria-hidden="true" {
-                        @match series.pattern {
-                            Some(pattern) => rect.area width="24" height="12" fill={ "url(#p" (pattern) ")" } {},
-                            None => path class={ "line " (series.class) } d="M1 6H23" {},
-                        }
+                        (series.look.shape(if series.is_area() { "M0 0H24V12H0Z" } else { "M1 6H23" }))
                     }
                     (series.name)
                 }
@@ -223,23 +256,14 @@ fn table(times: Times, chart: &Chart, timeline: &Timeline, steps: usize) -> Mark
     }
 }
 
-/// What areas are filled with: told apart without colour too.
+/// The patterns, to be in the page once.
 pub(super) fn patterns() -> Markup {
-    let textures = [
-        "",
-        "M-1 9L9 -1M-1 1L1 -1M7 9L9 7",
-        "M2 2h.1M6 6h.1",
-        "M0 2H8M0 6H8",
-        "M-1 -1L9 9M7 -1L9 1M-1 7L1 9",
-        "M0 4H8M4 0V8",
-        "M2 0V8M6 0V8",
-    ];
     html! {
         svg.defs aria-hidden="true" focusable="false" width="0" height="0" {
             defs {
-                @for (index, texture) in textures.into_iter().enumerate() {
+                @for (index, (class, texture)) in PATTERNS.into_iter().enumerate() {
                     pattern id={ "p" (index) } width="8" height="8" patternUnits="userSpaceOnUse" {
-                        rect class={ "fill " (AREAS[index]) } width="8" height="8" {}
+                        rect class={ "fill " (class) } width="8" height="8" {}
                         path.texture d=(texture) {}
                     }
                 }

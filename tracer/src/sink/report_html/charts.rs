@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use maud::{Markup, html};
 
 use super::{
-    chart::{AREAS, Chart, STEPS, Series, Together, count, draw},
+    chart::{Chart, DIFFERENT, FAILED, Look, REST, STEPS, Series, Together, count, draw},
     host::{self, Host},
     words::{first_of, inert, lasting, percent, reason, sum},
 };
@@ -17,8 +17,6 @@ use crate::{
     sink::{check_text::subject, text::endpoint},
 };
 
-/// Reasons that have a pattern of their own; the rest are drawn as one.
-const REASONS: usize = AREAS.len() - 1;
 /// Most charts of ceilings, and of upstreams.
 const SMALL: usize = 8;
 /// A ceiling that was this full came near.
@@ -88,7 +86,7 @@ fn failures(host: &Host<'_>) -> Chart {
         }
     }
     totals.sort_by_key(|&(why, total)| (Reverse(total), why));
-    let named: Vec<_> = totals.iter().take(REASONS).map(|(why, _)| *why).collect();
+    let named: Vec<_> = totals.iter().take(DIFFERENT).map(|(why, _)| *why).collect();
     let of = |wanted: &dyn Fn(Option<Reason>) -> bool| {
         let counts = steps.iter().map(|step| {
             let these = step.failures.iter().filter(|(why, _)| wanted(*why));
@@ -102,13 +100,12 @@ fn failures(host: &Host<'_>) -> Chart {
         .map(|(index, why)| Series {
             name: reason(*why).to_owned(),
             figures: of(&|it| it == *why),
-            class: AREAS[index],
-            pattern: Some(index),
+            look: Look::Area(index),
         })
         .collect();
-    if totals.len() > REASONS {
+    if totals.len() > DIFFERENT {
         let (name, figures) = ("other reasons".to_owned(), of(&|it| !named.contains(&it)));
-        series.push(Series { name, figures, class: AREAS[REASONS], pattern: Some(REASONS) });
+        series.push(Series { name, figures, look: Look::Area(REST) });
     }
     let step = lasting(host.report.timeline.step_ns);
     Chart {
@@ -123,7 +120,7 @@ fn failures(host: &Host<'_>) -> Chart {
 }
 
 fn line(name: &str, class: &'static str, figures: impl Iterator<Item = Option<f64>>) -> Series {
-    Series { name: name.to_owned(), figures: figures.collect(), class, pattern: None }
+    Series { name: name.to_owned(), figures: figures.collect(), look: Look::Line(class) }
 }
 
 fn connections(host: &Host<'_>) -> Chart {
@@ -158,7 +155,7 @@ fn lost(host: &Host<'_>) -> Markup {
         id: host.id("-lost"),
         title: format!("Events lost in each {}", lasting(host.report.timeline.step_ns)),
         about: "Events lost over time: other figures of these steps are too low.".to_owned(),
-        series: vec![Series { name, figures, class: AREAS[REASONS], pattern: Some(REASONS) }],
+        series: vec![Series { name, figures, look: Look::Area(REST) }],
         top: None,
         together: Together::Sum,
         shown: count,
@@ -183,12 +180,7 @@ fn ceiling(host: &Host<'_>, index: usize, it: &Ceiling) -> Chart {
             percent(worst.ratio()),
             host.times.of_step(it.worst_ns),
         ),
-        series: vec![Series {
-            name: "used part of the limit".to_owned(),
-            figures,
-            class: "s1",
-            pattern: None,
-        }],
+        series: vec![line("used part of the limit", "s1", figures.into_iter())],
         // The lines are to be seen, and what is above them.
         top: Some(highest.clamp(1.0, 10.0) * 1.1),
         together: Together::Highest,
@@ -199,7 +191,8 @@ fn ceiling(host: &Host<'_>, index: usize, it: &Ceiling) -> Chart {
 fn upstream(host: &Host<'_>, index: usize, it: &Upstream) -> Chart {
     let report = host.report;
     let a_second = |counts: &[u64]| {
-        counts.iter().take(steps(report).len()).map(|it| per_s(report, *it)).collect()
+        let drawn = counts.iter().take(steps(report).len());
+        drawn.map(|count| per_s(report, *count)).collect::<Vec<_>>()
     };
     let netns = it.key.netns.filter(|netns| Some(*netns) != report.header.own_netns);
     let netns = netns.map_or_else(String::new, |netns| format!(" [netns {netns}]"));
@@ -215,15 +208,9 @@ fn upstream(host: &Host<'_>, index: usize, it: &Upstream) -> Chart {
             Series {
                 name: "failed".to_owned(),
                 figures: a_second(&it.failed_by_step),
-                class: "s0",
-                pattern: Some(1),
+                look: Look::Area(FAILED),
             },
-            Series {
-                name: "opened".to_owned(),
-                figures: a_second(&it.opened_by_step),
-                class: "s1",
-                pattern: None,
-            },
+            line("opened", "s1", a_second(&it.opened_by_step).into_iter()),
         ],
         top: None,
         together: Together::Mean,

@@ -25,8 +25,13 @@ impl Scale {
         while unit * 10.0 < highest {
             unit *= 10.0;
         }
-        let round = [2.0, 4.0, 6.0, 8.0, 10.0].into_iter().map(|digit| digit * unit);
-        let top = round.clone().find(|top| *top >= highest).unwrap_or(10.0 * unit);
+        let digits: &[f64] = if unit > 1.0 {
+            &[1.2, 1.6, 2.0, 2.4, 3.0, 4.0, 5.0, 6.0, 8.0]
+        } else {
+            &[2.0, 4.0, 6.0, 8.0]
+        };
+        let mut round = digits.iter().map(|digit| digit * unit);
+        let top = round.find(|top| *top >= highest).unwrap_or(10.0 * unit);
         Self { steps, top }
     }
 
@@ -157,7 +162,7 @@ mod tests {
         assert_eq!(Scale::fitting(0, 1.0).x(7), 0);
         assert_eq!(
             [1.0, 3.0, 41.0, 100.0, 101.0].map(|it| Scale::fitting(1, it).top),
-            [2.0, 4.0, 60.0, 100.0, 200.0]
+            [2.0, 4.0, 50.0, 100.0, 120.0]
         );
         assert!(Scale::fitting(1, 1e300).top >= 1e20);
     }

@@ -60,8 +60,7 @@ impl Times {
         let mut time = self.time(ts_ns);
         if self.fine {
             let ms = self.epoch_ns.saturating_add(ts_ns) / 1_000_000 % 1000;
-            // Writing into memory can't fail.
-            let _ = write!(time, ".{ms:03}");
+            time += trimmed(&format!(".{ms:03}"));
         }
         time
     }
@@ -73,13 +72,18 @@ impl Times {
     }
 }
 
+/// Without zeros at the end, and without a point that nothing follows.
+fn trimmed(number: &str) -> &str {
+    number.trim_end_matches('0').trim_end_matches('.')
+}
+
 /// `0.5 s`, `42 s`, `3 min 20 s`
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(super) fn lasting(ns: u64) -> String {
     let seconds = ns as f64 / 1e9;
     match ns {
         0 => "0 s".to_owned(),
-        1..1_000_000_000 => format!("{:.3} s", seconds.max(0.001)),
+        1..1_000_000_000 => format!("{} s", trimmed(&format!("{:.3}", seconds.max(0.001)))),
         1_000_000_000..10_000_000_000 => format!("{seconds:.1} s"),
         _ => time_left(seconds),
     }
@@ -91,14 +95,16 @@ pub(super) fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len().min(LONGEST));
     let mut characters = text.chars();
     for character in characters.by_ref().take(LONGEST) {
-        if is_inert(character) || character == '\\' {
-            shown.push(character);
-        } else {
-            shown.extend(character.escape_unicode());
+        match character {
+            // As sysctls have between their numbers.
+            '\t' => shown.push(' '),
+            _ if is_inert(character) || character == '\\' => shown.push(character),
+            _ => shown.extend(character.escape_unicode()),
         }
     }
     let left_out = characters.count();
     if left_out > 0 {
+        // Writing into memory can't fail.
         let _ = write!(shown, "... ({} more characters)", thousands(left_out as u64));
     }
     shown

@@ -11,7 +11,7 @@ use crate::{
         Ceiling, Failed, Since, Subject, User, ephemeral_ports::PortUse, thresholds::Status,
     },
     check::Judged,
-    event::{Comm, Errno, Loss},
+    event::{Call, Comm, Errno, Loss},
     failures::{FailureKey, FailureRow},
     live::shot::{Hook, Latency, Sockets, UpstreamKey},
     reason::Reason,
@@ -74,7 +74,7 @@ fn reasons() -> Vec<(Option<Reason>, u64)> {
 
 fn failed(error: u16, why: Reason, upstream: Option<(&str, u16)>) -> (FailureKey, FailureRow) {
     let key = FailureKey {
-        call: None,
+        call: upstream.is_none().then_some(Call::Descriptor),
         error: Some(Errno(error)),
         reason: Some(why),
         comm: Some(comm(b"nginx")),

@@ -20,6 +20,7 @@ mod nginx;
 mod reasons;
 mod record;
 mod record_trigger;
+mod report_page;
 mod signals;
 mod styles;
 mod tmux;
@@ -40,6 +41,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use socklife_tests::{
     conntrack::{MAX as CONNTRACK_MAX, NFT},
+    page::CHROMIUM,
     process::keep_inherited_files,
     socklife::socklife,
     socklife_binary,
@@ -57,6 +59,8 @@ pub(crate) enum Need {
     Tracefs,
     /// Nginx and wrk.
     Nginx,
+    /// A browser.
+    Chromium,
     /// tmux, which is a terminal.
     Tmux,
     /// Connection tracking, whose size is the host's own.
@@ -107,6 +111,9 @@ impl Machine {
         }
         if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
             unmet.push((Need::Nginx, why));
+        }
+        if let Some(why) = missing(&[CHROMIUM]) {
+            unmet.push((Need::Chromium, why));
         }
         if let Some(why) = missing(&[TMUX]) {
             unmet.push((Need::Tmux, why));
@@ -187,6 +194,7 @@ fn main() -> ExitCode {
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),
+        report_page::tests(),
         signals::tests(),
         tmux::tests(),
         top_counts::tests(),

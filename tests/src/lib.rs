@@ -7,6 +7,7 @@ pub mod conntrack;
 pub mod course;
 pub mod net;
 pub mod nginx;
+pub mod page;
 pub mod process;
 pub mod socklife;
 pub mod tmux;

@@ -32,6 +32,7 @@ const TO_TEST: &[Package] = &[
     Package { name: "iproute2", file: "/usr/share/doc/iproute2/copyright" },
     Package { name: "nftables", file: "/usr/sbin/nft" },
     Package { name: "procps", file: "/usr/share/doc/procps/copyright" },
+    Package { name: "chromium", file: "/usr/bin/chromium" },
     Package { name: "tmux", file: "/usr/bin/tmux" },
     Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
     Package { name: "xz-utils", file: "/usr/bin/xz" },

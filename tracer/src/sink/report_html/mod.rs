@@ -98,7 +98,7 @@ fn overview(hosts: &[Host<'_>]) -> Markup {
             tr {
                 th scope="row" { a href={ "#" (host.id("")) } { (host::name(report)) } }
                 td { (Times::of(report).stamp(report.first_ns)) }
-                td { (host::lasted(report)) }
+                td.n { (host::lasted(report)) }
                 td.n { (host::failed(report)) }
                 td.wide {
                     @match report.incidents.first() {
@@ -115,7 +115,7 @@ fn overview(hosts: &[Host<'_>]) -> Markup {
     html! {
         section aria-labelledby="overview" {
             h2 id="overview" { "Overview" }
-            (tables::table("Hosts, from and for how long they were recorded", &heads, &[3], &body))
+            (tables::table("Hosts, from and for how long they were recorded", &heads, &[2, 3], &body))
         }
     }
 }

@@ -28,7 +28,7 @@ const FACTS: usize = 20;
 /// A table that scrolls by itself where the page is narrow. `numbers`: columns whose heads are to the right.
 pub(super) fn table(caption: &str, heads: &[&str], numbers: &[usize], body: &Markup) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label=(caption) {
+        div.scroll.broad[heads.len() > 4] tabindex="0" role="region" aria-label=(caption) {
             table {
                 caption { (caption) }
                 thead {

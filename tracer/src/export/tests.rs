@@ -194,7 +194,7 @@ fn hostile(folder: &TempDir) -> PathBuf {
     let loss = Loss { ts_ns: 7, states: 2, failures: 1, missed: 4, owners: 5, calls: 6 };
     let loss = serde_json::to_vec(&loss).unwrap();
     writer.put(&encoder.other(Kind::Lost, 7, &loss).unwrap()).unwrap();
-    let mut bytes = writer.end(&End::default()).unwrap();
+    let mut bytes = writer.end(&End::default()).unwrap().0;
     // The last frame breaks off.
     bytes.truncate(bytes.len() - 3);
     // A byte of the third block is another one.

@@ -13,6 +13,7 @@ mod check_queue;
 mod check_time_wait;
 mod demo;
 mod errors;
+mod export;
 mod filters;
 mod loss;
 mod maps;
@@ -43,6 +44,7 @@ use socklife_tests::{
     conntrack::{MAX as CONNTRACK_MAX, NFT},
     page::CHROMIUM,
     process::keep_inherited_files,
+    python::interpreter,
     socklife::socklife,
     socklife_binary,
     tmux::TMUX,
@@ -63,6 +65,8 @@ pub(crate) enum Need {
     Chromium,
     /// tmux, which is a terminal.
     Tmux,
+    /// Python with DuckDB, pandas and pyarrow.
+    Python,
     /// Connection tracking, whose size is the host's own.
     Conntrack,
 }
@@ -120,6 +124,9 @@ impl Machine {
         }
         if let Some(why) = no_conntrack(root) {
             unmet.push((Need::Conntrack, why));
+        }
+        if let Err(why) = interpreter() {
+            unmet.push((Need::Python, format!("{why:#}")));
         }
         Self { unmet }
     }
@@ -187,6 +194,7 @@ fn main() -> ExitCode {
         check_time_wait::tests(),
         demo::tests(),
         errors::tests(),
+        export::tests(),
         filters::tests(),
         loss::tests(),
         maps::tests(),

@@ -9,6 +9,7 @@ pub mod net;
 pub mod nginx;
 pub mod page;
 pub mod process;
+pub mod python;
 pub mod socklife;
 pub mod tmux;
 pub mod truth;

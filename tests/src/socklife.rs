@@ -34,6 +34,9 @@ impl Rung {
 /// How the line begins that socklife prints on standard error when its programs are attached.
 pub const WATCHING: &str = "watching";
 
+/// How the line begins that `socklife record` prints then.
+const RECORDING: &str = "recording";
+
 /// A running socklife whose programs are attached.
 #[derive(Debug)]
 pub struct Socklife {
@@ -93,7 +96,8 @@ impl Socklife {
     pub fn attach(&mut self) -> Result<Option<Finished>> {
         let process = &mut self.process;
         let attached = wait_for("socklife to attach", || {
-            let watching = process.stderr_so_far().lines().any(|line| line.starts_with(WATCHING));
+            let is_ready = |line: &str| line.starts_with(WATCHING) || line.starts_with(RECORDING);
+            let watching = process.stderr_so_far().lines().any(is_ready);
             Ok(if watching { Some(true) } else { process.ended()?.then_some(false) })
         })?;
         if attached { Ok(None) } else { process.end().map(Some) }

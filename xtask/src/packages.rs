@@ -35,6 +35,7 @@ const TO_TEST: &[Package] = &[
     Package { name: "chromium", file: "/usr/bin/chromium" },
     Package { name: "tmux", file: "/usr/bin/tmux" },
     Package { name: "qemu-system-x86", file: "/usr/bin/qemu-system-x86_64" },
+    Package { name: "python3-venv", file: "/usr/share/doc/python3-venv/copyright" },
     Package { name: "xz-utils", file: "/usr/bin/xz" },
 ];
 

@@ -58,6 +58,7 @@ impl Csv {
         cells.text(facts.dst)?;
         cells.text(facts.dport)?;
         cells.text(facts.family)?;
+        cells.text(row.side)?;
         cells.text(facts.pid)?;
         cells.text(facts.comm)?;
         cells.text(row.owner())?;

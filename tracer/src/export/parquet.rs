@@ -46,6 +46,7 @@ const SCHEMA: &str = "message socklife {
     optional binary dst (STRING);
     optional int32 dport (INTEGER(16, false));
     optional int32 family (INTEGER(8, false));
+    optional binary side (STRING);
     optional int32 pid (INTEGER(32, false));
     optional binary comm (STRING);
     optional binary owner (STRING);
@@ -201,6 +202,7 @@ fn columns(mut to: Columns<'_>, hosts: &Texts, cgroups: &Texts) -> Written {
     to.text(|row| row.facts.dst)?;
     to.int(|row| row.facts.dport.map(u32::from))?;
     to.int(|row| row.facts.family.map(u32::from))?;
+    to.text(|row| row.side)?;
     to.int(|row| row.facts.pid)?;
     to.text(|row| row.facts.comm)?;
     to.text(Row::owner)?;

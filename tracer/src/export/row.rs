@@ -1,7 +1,7 @@
 //! What an event is in columns: the same ones in Parquet and CSV.
 
 use crate::{
-    event::{Event, Loss},
+    event::{Call, Event, Loss, State},
     kernel::ladder::Hooked,
     sink::facts::Facts,
     table::Change,
@@ -11,7 +11,7 @@ use crate::{
 pub const DAMAGED: &str = "damaged";
 
 /// The columns, in their order.
-pub const COLUMNS: [&str; 29] = [
+pub const COLUMNS: [&str; 30] = [
     "host",
     "ts",
     "event",
@@ -27,6 +27,7 @@ pub const COLUMNS: [&str; 29] = [
     "dst",
     "dport",
     "family",
+    "side",
     "pid",
     "comm",
     "owner",
@@ -70,6 +71,8 @@ pub struct Row<T> {
     pub ts_ns: Option<u64>,
     /// What happened.
     pub facts: Facts<T>,
+    /// Which side of the connection this host is on; `None`: it is none, or nobody knows.
+    pub side: Option<&'static str>,
     /// Whether it is a failure; `None`: it is no event.
     pub failed: Option<bool>,
     /// What is lost or missing. Seldom there, and large.
@@ -87,6 +90,7 @@ impl<T> Row<T> {
             host,
             ts_ns: Some(epoch_ns.saturating_add(event.ts_ns())),
             facts: Facts::of(event, change, cgroup),
+            side: side(event),
             failed: counted.is_none().then(|| change.failure().is_some()),
             counted,
         }
@@ -98,6 +102,7 @@ impl<T> Row<T> {
             host,
             ts_ns: None,
             facts: Facts::named(DAMAGED),
+            side: None,
             failed: None,
             counted: Some(Box::new(Counted::Gone(gone))),
         }
@@ -136,4 +141,22 @@ impl<T> Row<T> {
             Counted::Gone(gone) => Some(gone.why),
         }
     }
+}
+
+/// Of a socket whose beginning was not seen, which side connected is not known.
+fn side(event: &Event) -> Option<&'static str> {
+    let (subject, passive, connects) = match event {
+        Event::State(change) if [change.old, change.new].contains(&State::LISTEN) => return None,
+        Event::State(change) => {
+            let connects = [change.old, change.new].contains(&State::SYN_SENT);
+            (&change.subject, change.passive, connects)
+        }
+        Event::TimeWait(entered) => (&entered.subject, entered.passive, false),
+        Event::CallFailed(failed) => return (failed.call == Call::Connect).then_some("client"),
+        Event::Lost(_) => return None,
+    };
+    if passive {
+        return Some("server");
+    }
+    (connects || subject.owner.is_some()).then_some("client")
 }

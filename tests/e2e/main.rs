@@ -22,6 +22,7 @@ mod reasons;
 mod record;
 mod record_trigger;
 mod report_page;
+mod replay;
 mod signals;
 mod styles;
 mod tmux;
@@ -203,6 +204,7 @@ fn main() -> ExitCode {
         record::tests(),
         record_trigger::tests(),
         report_page::tests(),
+        replay::tests(),
         signals::tests(),
         tmux::tests(),
         top_counts::tests(),

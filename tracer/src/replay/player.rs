@@ -29,6 +29,8 @@ use crate::{
 
 /// Seconds without anything that are shown; more of them are passed over.
 const GAP_NS: u64 = 120 * SECOND_NS;
+/// Later than anything.
+const NEVER_NS: u64 = 1 << 63;
 /// So many items are folded in before one asks whether there is time left.
 const CHUNK: usize = 64;
 /// Moments that are further before the end of the way are not kept.
@@ -131,8 +133,8 @@ impl Player {
             return;
         }
         let wall_ns = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
-        let passed = self.speed.passed(wall_ns).unwrap_or(LATEST_NS);
-        self.clock_ns = self.clock_ns.saturating_add(passed).min(LATEST_NS);
+        let passed = self.speed.passed(wall_ns).unwrap_or(NEVER_NS);
+        self.clock_ns = self.clock_ns.saturating_add(passed).min(NEVER_NS);
     }
 
     /// Does what a key asks for.
@@ -179,13 +181,14 @@ impl Player {
         self.clock_ns = self.clock_ns.min(self.next_ns.saturating_sub(1));
     }
 
-    /// The moment that is shown of a time: the second before it.
+    /// The moment that is shown of a time: the first one that has all until then.
     fn second(&self, at_ns: u64) -> u64 {
         if self.last_ns.is_some_and(|last_ns| at_ns >= last_ns) {
-            return LATEST_NS;
+            return NEVER_NS;
         }
         let passed = at_ns.saturating_sub(self.first_ns);
-        self.first_ns.saturating_add(passed - passed % SECOND_NS).min(LATEST_NS)
+        let seconds = passed.div_ceil(SECOND_NS);
+        self.first_ns.saturating_add(seconds.saturating_mul(SECOND_NS)).min(NEVER_NS)
     }
 
     fn rewind(&mut self, model: &mut Model) -> Result<()> {
@@ -213,7 +216,7 @@ impl Player {
     fn fold(&mut self, model: &mut Model) -> Result<bool> {
         let until_ns = match self.goal {
             Some((Goal::To(at_ns), _)) => at_ns,
-            Some((Goal::Failure, _)) => LATEST_NS,
+            Some((Goal::Failure, _)) => NEVER_NS,
             None => self.clock_ns,
         };
         for _ in 0..CHUNK {

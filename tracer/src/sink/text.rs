@@ -63,7 +63,7 @@ pub(crate) fn span(ns: u64) -> String {
 
 /// What a loss is and what to do about it, a line each.
 pub(crate) fn told(loss: &Loss) -> Vec<String> {
-    let dropped = loss.states + loss.failures;
+    let dropped = loss.states.saturating_add(loss.failures);
     let kinds = [
         (dropped, "events lost: the ring was full; raise --ring-size or filter more"),
         (loss.missed, "events lost: the kernel skipped the program, which it was just running"),

@@ -68,7 +68,7 @@ fn changes(host: &Host<'_>) -> Markup {
         } @else {
             (table("Changed while it was recorded", &heads, &[], &body))
         }
-        (more(left_out as u64, "changes"))
+        (more(host.report.more_changes.saturating_add(left_out as u64), "changes"))
     }
 }
 
@@ -97,6 +97,7 @@ pub(super) fn recorded(host: &Host<'_>) -> Markup {
             format!("{}, {} lost", thousands(report.events), thousands(report.lost.events())),
         ),
     ];
+    facts.push(("samples", format!("{} of the host's ceilings", thousands(report.samples))));
     if let Some(netns) = header.own_netns {
         facts.push(("recorded in", format!("network namespace {netns}")));
     }

@@ -119,7 +119,10 @@ impl<'a> Host<'a> {
         html! {
             @if !missing.is_empty() {
                 aside.banner aria-label=(format!("What is missing: {}", name(self.report))) {
-                    p { strong { "Not everything is here." } " There may be more failures than are shown." }
+                    p {
+                        strong { "Not everything is here." }
+                        @if self.report.is_incomplete() { " Counts are lower bounds." }
+                    }
                     ul { @for line in missing { li { (line) } } }
                     @if named > 0 {
                         details {
@@ -146,7 +149,7 @@ impl<'a> Host<'a> {
                 p { "No incident: no ceiling came near its limit, and nothing kept failing." }
             }
             @for incident in shown { (self.incident(incident)) }
-            (more(left_out as u64, "incidents"))
+            (more(report.more_incidents.saturating_add(left_out as u64), "incidents"))
         }
     }
 
@@ -187,7 +190,7 @@ pub(super) fn when(report: &Report) -> Markup {
     let times = Times::of(report);
     html! {
         p.when {
-            (times.stamp(report.first_ns)) " to " (times.stamp(report.last_ns)) ": "
+            (times.stamp(report.begin_ns())) " to " (times.stamp(report.end_ns())) ": "
             (lasted(report)) ", " (thousands(report.events)) " events, " (failed(report)) " failures"
         }
         p.when { "From " code { (inert(&report.file)) } }
@@ -196,12 +199,12 @@ pub(super) fn when(report: &Report) -> Markup {
 
 /// How long it was recorded.
 pub(super) fn lasted(report: &Report) -> String {
-    lasting(report.last_ns.saturating_sub(report.first_ns))
+    lasting(report.end_ns().saturating_sub(report.begin_ns()))
 }
 
 /// How many failures, as far as is known.
 pub(super) fn failed(report: &Report) -> String {
-    let doubt = if missing(report).is_empty() { "" } else { " or more" };
+    let doubt = if report.is_incomplete() { " or more" } else { "" };
     format!("{}{doubt}", thousands(report.failed))
 }
 
@@ -231,6 +234,9 @@ pub(super) fn missing(report: &Report) -> Vec<String> {
         missing.push(format!(
             "The file is damaged at {places} places: {events} events are known to be missing."
         ));
+    }
+    if report.undecodable > 0 {
+        missing.push(format!("{} records were not understood.", thousands(report.undecodable)));
     }
     missing.extend(told(&report.lost).into_iter().map(|line| format!("{line}.")));
     missing

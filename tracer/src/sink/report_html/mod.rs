@@ -97,7 +97,7 @@ fn overview(hosts: &[Host<'_>]) -> Markup {
             @let report = host.report;
             tr {
                 th scope="row" { a href={ "#" (host.id("")) } { (host::name(report)) } }
-                td { (Times::of(report).stamp(report.first_ns)) }
+                td { (Times::of(report).stamp(report.begin_ns())) }
                 td.n { (host::lasted(report)) }
                 td.n { (host::failed(report)) }
                 td.wide {

@@ -116,7 +116,8 @@ fn of(used: u64, limit: u64) -> String {
 
 /// How full each was at its worst moment.
 pub(super) fn ceilings(host: &Host<'_>) -> Markup {
-    let (rows, left_out) = first_of(&host.report.ceilings, CEILINGS);
+    let report = host.report;
+    let (rows, left_out) = first_of(&report.ceilings, CEILINGS);
     let body = html! { @for it in rows { (ceiling(host, it)) } };
     let heads =
         ["Ceiling", "Status", "Used of limit", "At (UTC)", "At the end", "Who, evidence, remedy"];
@@ -126,9 +127,9 @@ pub(super) fn ceilings(host: &Host<'_>) -> Markup {
         } @else {
             (table("Ceilings at their worst moment, worst first", &heads, &[2, 4], &body))
         }
-        (more(left_out as u64, "ceilings that were less full; --format json has all of them"))
-        @if !host.report.unseen.is_empty() {
-            @let (unseen, left_out) = first_of(&host.report.unseen, ROWS);
+        (more(report.more_ceilings.saturating_add(left_out as u64), "ceilings that were less full"))
+        @if !report.unseen.is_empty() {
+            @let (unseen, left_out) = first_of(&report.unseen, ROWS);
             p { "Not seen:" }
             ul { @for what in unseen { li { (inert(what)) } } }
             (more(left_out as u64, "of them"))
@@ -242,6 +243,11 @@ pub(super) fn processes(host: &Host<'_>) -> Markup {
             }
         }
         (more(report.more_processes.saturating_add(left_out as u64), "processes"))
+        @if report.unplaced > 0 {
+            p.note {
+                (thousands(report.unplaced)) " events are of upstreams or processes for which there was no room."
+            }
+        }
     }
 }
 

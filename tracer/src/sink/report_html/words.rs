@@ -33,7 +33,7 @@ impl Times {
     pub(super) fn of(report: &Report) -> Self {
         Self {
             epoch_ns: report.header.epoch_ns,
-            days: report.last_ns.saturating_sub(report.first_ns) >= DAY_NS,
+            days: report.end_ns().saturating_sub(report.begin_ns()) >= DAY_NS,
             fine: report.timeline.step_ns % 1_000_000_000 != 0,
         }
     }

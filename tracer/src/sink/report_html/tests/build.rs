@@ -375,6 +375,8 @@ pub(super) fn absurd() -> Report {
     (report.events, report.failed, report.unlisted) = (most, most, most);
     (report.first_ns, report.last_ns) = (most, 0);
     (report.more_upstreams, report.more_processes, report.damaged) = (most, most, most);
+    report.lost =
+        Loss { ts_ns: most, states: most, failures: most, missed: most, owners: most, calls: most };
     report.header.epoch_ns = most;
     report.timeline.start_ns = most;
     report.timeline.step_ns = most;

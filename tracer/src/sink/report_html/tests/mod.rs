@@ -61,6 +61,7 @@ fn what_is_missing_is_said_first() {
     let banner = text.find("Not everything is here").unwrap();
     assert!(banner < text.find("nginx[812] and 3 more").unwrap());
     for said in [
+        "Counts are lower bounds.",
         "The recording was cut off: what came after 14:05:39 UTC is not in it.",
         "damaged at 3 places: 740 events are known to be missing.",
         "1,234 events lost: the ring was full",
@@ -219,4 +220,22 @@ fn of_several_hosts_an_overview_goes_first() {
     );
     assert!(overview.contains("The recording was cut off"), "{overview}");
     assert_eq!(text.matches("What failed, when and why").count(), 4, "headings and links");
+}
+
+/// A capture of real incidents: ports, then open files.
+#[test]
+fn the_page_of_a_real_capture_is_small_and_says_what_failed() {
+    let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/incidents-v1.socklife");
+    let report = crate::report::fold::of(std::path::Path::new(capture)).unwrap();
+    let page = page(&[report]);
+    if let Some(to) = std::env::var_os("SOCKLIFE_PAGES") {
+        std::fs::write(std::path::Path::new(&to).join("real.html"), &page).unwrap();
+    }
+    assert!(page.len() < 500_000, "{} bytes", page.len());
+    let text = text(&page);
+    for said in
+        ["32,534 events", "port-range-exhausted", "process-file-limit", "EADDRNOTAVAIL", "EMFILE"]
+    {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
 }

@@ -12,6 +12,8 @@ use crate::{human::thousands, report::Timeline};
 
 /// Most rows of a chart's table: more steps are put together.
 const ROWS: usize = 60;
+/// A chart of this long has whole seconds below it.
+const SECONDS_FROM_NS: u64 = 10_000_000_000;
 /// Most steps that are drawn.
 pub(super) const STEPS: usize = 600;
 /// What areas are filled with: a colour and a texture of holes, by which they are told apart without colour too. No
@@ -106,7 +108,11 @@ pub(super) fn draw(host: &Host<'_>, chart: &Chart) -> Markup {
     let highest = all.fold(0.0_f64, |a, b| a.max(*b));
     let fitting = || Scale::fitting(steps, highest);
     let scale = chart.top.map_or_else(fitting, |top| Scale { steps, top });
-    let at = |step| begin(times, timeline, step);
+    let whole_s = timeline.step_ns.saturating_mul(steps as u64) >= SECONDS_FROM_NS;
+    let at = |step| {
+        let ns = begin(timeline, step);
+        if whole_s { times.time(ns) } else { times.of_step(ns) }
+    };
     let (title, about) = (format!("{}-t", chart.id), format!("{}-d", chart.id));
     let across = |share: f64| format!("M0 {}H{WIDTH}", scale.y(share));
     html! {
@@ -124,11 +130,11 @@ pub(super) fn draw(host: &Host<'_>, chart: &Chart) -> Markup {
                     @if chart.top.is_none() {
                         path.grid d={ (across(scale.top)) (across(scale.top / 2.0)) } {}
                     }
-                    (shapes(chart, &stacked, scale))
                     @if chart.top.is_some() {
                         @for (share, class) in MARKS { path class=(class) d=(across(share)) {} }
                     }
                     path.axis d=(across(0.0)) {}
+                    (shapes(chart, &stacked, scale))
                 }
                 div.x aria-hidden="true" {
                     span { (at(0)) } span { (at(steps / 2)) } span { (at(steps)) " UTC" }
@@ -140,9 +146,8 @@ pub(super) fn draw(host: &Host<'_>, chart: &Chart) -> Markup {
 }
 
 /// When a step begins.
-fn begin(times: Times, timeline: &Timeline, step: usize) -> String {
-    let passed = timeline.step_ns.saturating_mul(step as u64);
-    times.of_step(timeline.start_ns.saturating_add(passed))
+fn begin(timeline: &Timeline, step: usize) -> u64 {
+    timeline.start_ns.saturating_add(timeline.step_ns.saturating_mul(step as u64))
 }
 
 /// The tops of the areas, each upon the one before it; the first is the ground.
@@ -245,7 +250,7 @@ fn table(times: Times, chart: &Chart, timeline: &Timeline, steps: usize) -> Mark
                     tbody {
                         @for first in (0..steps).step_by(each) {
                             tr {
-                                th scope="row" { (begin(times, timeline, first)) }
+                                th scope="row" { (times.of_step(begin(timeline, first))) }
                                 @for series in &chart.series { td.n { (cell(series, first)) } }
                             }
                         }

@@ -178,7 +178,7 @@ fn ceiling(host: &Host<'_>, index: usize, it: &Ceiling) -> Chart {
             thousands(worst.used),
             thousands(worst.limit),
             percent(worst.ratio()),
-            host.times.of_step(it.worst_ns),
+            host.times.time(it.worst_ns),
         ),
         series: vec![line("used part of the limit", "s1", figures.into_iter())],
         // The lines are to be seen, and what is above them.

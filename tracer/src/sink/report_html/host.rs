@@ -157,7 +157,8 @@ impl<'a> Host<'a> {
         let lasted = incident.last_ns.saturating_sub(incident.first_ns);
         let title = html! {
             (badge(incident.status)) " "
-            (self.times.range(incident.first_ns, incident.last_ns)) ", " (lasting(lasted))
+            (self.times.range(incident.first_ns, incident.last_ns))
+            @if lasted >= 1_000_000_000 { ", " (lasting(lasted)) }
         };
         let (ways, _) = first_of(&incident.remedy, REMEDIES);
         html! {

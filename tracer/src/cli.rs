@@ -69,6 +69,10 @@ pub enum Command {
     Export(ExportArgs),
     /// Open the live view over a capture: play it, go back and forth in it, on to the next failure.
     Replay(ReplayArgs),
+    /// Summarise captures: what failed, when and for whom, how full every ceiling got, who connected where.
+    Report(ReportArgs),
+    /// Put two captures side by side: before and after a fix.
+    Diff(DiffArgs),
     /// Count failures by process and upstream (unless told otherwise: EADDRNOTAVAIL).
     Count(CountArgs),
     /// Look at every connection ceiling of this host: how full, who, until when, and what to do. Needs no
@@ -194,6 +198,43 @@ pub struct ReplayArgs {
     /// Draw with ASCII characters only, as where the locale is no UTF-8.
     #[arg(long)]
     pub ascii: bool,
+}
+
+/// `socklife report`
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Captures, as `socklife record` makes them; `-` for standard input.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Where to, instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite what is there.
+    #[arg(long, requires = "output")]
+    pub force: bool,
+    /// Most rows of each kind in text.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
+    pub top: usize,
+}
+
+/// `socklife diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The capture before.
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The capture after.
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Most rows of each kind in text.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
+    pub top: usize,
 }
 
 /// `socklife count`
@@ -379,6 +420,13 @@ pub struct RunArgs {
     /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
     pub ring_size: u32,
+}
+
+fn parse_rows(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(rows) if rows > 0 => Ok(rows),
+        _ => Err("give a number of rows from 1 on".to_owned()),
+    }
 }
 
 fn parse_state(text: &str) -> Result<State, String> {

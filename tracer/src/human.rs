@@ -29,6 +29,16 @@ pub fn rate(per_s: f64) -> String {
     }
 }
 
+/// `93 %`, `99.6 %`: never 100 where something is left.
+#[must_use]
+pub fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    if (99.0..100.0).contains(&percent) {
+        return format!("{:.1} %", percent.min(99.9));
+    }
+    format!("{percent:.0} %")
+}
+
 /// `42 s`, `3 min 20 s`, `2 h 5 min`
 #[must_use]
 #[expect(

@@ -12,8 +12,8 @@ use socklife::{
     ceilings::thresholds::Status,
     check,
     cli::{
-        CheckArgs, Cli, Command, CountArgs, ExportArgs, FeaturesArgs, Format, RecordArgs,
-        ReplayArgs, RunArgs, TopArgs, TraceArgs, parse_errors, with_command,
+        CheckArgs, Cli, Command, CountArgs, DiffArgs, ExportArgs, FeaturesArgs, Format, RecordArgs,
+        ReplayArgs, ReportArgs, RunArgs, TopArgs, TraceArgs, parse_errors, with_command,
     },
     existing::Lister,
     export,
@@ -29,10 +29,17 @@ use socklife::{
     record::{self, NotStarted, Recorded},
     recording::{place::Place, scribe::Keeping},
     replay,
+    report::{diff, fold},
     run::{Run, Schedule, Stop},
     sampler::PortSampler,
     sink::{
-        Sink, Totals, check_json, check_text, clock::Clock, json, output::Output, summary, text,
+        Sink, Totals, check_json, check_text,
+        clock::Clock,
+        diff_json, diff_text, json,
+        output::{self, Output},
+        report_json,
+        report_text::{self, Style},
+        summary, text,
     },
     source::Live,
     table::{Selection, Table},
@@ -101,6 +108,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
         Command::Record(args) => record(args, cli.verbose),
         Command::Export(args) => export(args),
         Command::Replay(args) => replay(args),
+        Command::Report(args) => report(args),
+        Command::Diff(args) => diff(args),
         Command::Count(args) => count(args, cli.verbose),
         Command::Check(args) => check(args),
         Command::Features(args) => Ok(features(args)),
@@ -195,7 +204,8 @@ fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
     let recorded = runtime.block_on(record::run(&plan, say))?;
     if args.format == Format::Json {
         let mut out = Vec::new();
-        let clock = Clock::new(boot_epoch_ns(), TimeZone::UTC);
+        // The same dates as a report of the recording has.
+        let clock = Clock::new(recorded.epoch_ns, TimeZone::UTC);
         json::Count::new(clock).end(&recorded.table, &recorded.totals, &mut out);
         // A closed pipe is not ours to report.
         let _ = stdout().write_all(&out);
@@ -226,6 +236,49 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
     let exported = runtime.block_on(export::run(plan))?;
     say(&export::summary(&exported, &place));
     Ok(ExitCode::SUCCESS)
+}
+
+fn report(args: &ReportArgs) -> Result<ExitCode> {
+    if let Some(path) = &args.output {
+        output::check(path, args.force)?;
+    }
+    let reports: Result<Vec<_>> = args.files.iter().map(|path| fold::of(path)).collect();
+    let reports = reports?;
+    let mut out = Vec::new();
+    // The page of HTML is to be made here: `sink::report_html::page(&reports)`, with `--format html` or `-o x.html`.
+    match args.format {
+        Format::Text => {
+            let colour = args.output.is_none() && text::colour();
+            report_text::print(&reports, &style(colour, args.top), &mut out);
+        }
+        Format::Json => report_json::print(&reports, &mut out),
+    }
+    match &args.output {
+        Some(path) => output::write(path, args.force, &out)?,
+        // A closed pipe is not ours to report.
+        None => drop(stdout().write_all(&out)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diff(args: &DiffArgs) -> Result<ExitCode> {
+    let (before, after) = (fold::of(&args.before)?, fold::of(&args.after)?);
+    let found = diff::of(&before, &after);
+    let mut out = Vec::new();
+    match args.format {
+        Format::Text => {
+            let style = style(text::colour(), args.top);
+            diff_text::print(&before, &after, &found, &style, &mut out);
+        }
+        Format::Json => diff_json::print(&before, &after, &found, &mut out),
+    }
+    // A closed pipe is not ours to report.
+    let _ = stdout().write_all(&out);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn style(colour: bool, top: usize) -> Style {
+    Style { zone: TimeZone::system(), colour, top }
 }
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {

@@ -66,6 +66,8 @@ pub struct Recorded {
     pub table: Table,
     /// What goes with them.
     pub totals: Totals,
+    /// What dates the events in the recording: nanoseconds between the Unix epoch and boot.
+    pub epoch_ns: u64,
     /// Files begun, bytes and events in them.
     pub written: (u64, u64, u64),
     /// Lost between the kernel and the disk, besides what the table has.
@@ -88,12 +90,15 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
         let what = unseen.hooked.unseen();
         say(&format!("not seen on this kernel: {what} (`socklife features` says why)"));
     }
-    let recorder = Recorder::start(plan.keeping.clone(), Header::now(&kernel))?;
+    let header = Header::now(&kernel);
+    let epoch_ns = header.epoch_ns;
+    let recorder = Recorder::start(plan.keeping.clone(), header)?;
     let lister = (!plan.filter.connects_only()).then(|| Lister::begin(plan.filter.which()));
     let mut intake = Intake::new(Live::new(kernel), Table::new(Selection::All), lister);
     intake.record(recorder);
     let recording = Recording {
         intake,
+        epoch_ns,
         lookout: Lookout::start(plan.filter.clone(), Pace::RECORDED)?,
         recent: Recent::default(),
         looked_ns: boot_time_ns(),
@@ -124,6 +129,7 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
 /// What the loop owns.
 struct Recording {
     intake: Intake,
+    epoch_ns: u64,
     lookout: Lookout,
     /// Failures of the last seconds, for what is found on the host.
     recent: Recent,
@@ -294,7 +300,8 @@ impl Recording {
             events => anyhow!("{error:#}; the {} events before it can be read", thousands(events)),
         });
         let table = self.intake.into_table();
-        Ok(Recorded { table, totals, written, unwritten, exit: None, failed })
+        let epoch_ns = self.epoch_ns;
+        Ok(Recorded { table, totals, epoch_ns, written, unwritten, exit: None, failed })
     }
 }
 

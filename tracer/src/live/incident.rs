@@ -63,6 +63,8 @@ pub struct Found {
     pub reason: Option<Reason>,
     /// The process with most of the failures.
     pub pid: Option<u32>,
+    /// Whose the failures are, where a ceiling caused them: whether it was found yet or not.
+    pub whose: Option<Whose>,
     /// When the first and the last of the failures happened; `None`: it is none.
     pub when_ns: Option<(u64, u64)>,
 }
@@ -81,7 +83,7 @@ pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
             let mut all = Failing::default();
             group.iter().for_each(|(_, failing)| all.when(failing.when_ns));
             let (reason, pid, when_ns) = (key.reason, most(&failing.who), all.when_ns);
-            Some(Found { incident, reason, pid, when_ns })
+            Some(Found { incident, reason, pid, whose: Whose::of(key, pid), when_ns })
         })
         .collect();
     let told: HashSet<Subject> = found
@@ -93,7 +95,8 @@ pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
         .collect();
     let others = facts.gauges.iter().filter(|gauge| !told.contains(&gauge.ceiling.subject));
     let of_findings = others.filter_map(|gauge| facts.of_finding(gauge));
-    let of_finding = |incident| Found { incident, reason: None, pid: None, when_ns: None };
+    let of_finding =
+        |incident| Found { incident, reason: None, pid: None, whose: None, when_ns: None };
     found.extend(of_findings.map(of_finding));
     found.sort_by(|a, b| worst_first(&a.incident, &b.incident));
     let total = found.len();

@@ -7,7 +7,7 @@ use std::{
 
 use super::Incident;
 use crate::{
-    ceilings::thresholds::Status,
+    ceilings::{tally::Whose, thresholds::Status},
     live::{
         incident::Found,
         shot::{self, About},
@@ -22,18 +22,21 @@ const MAX_SPANS: usize = 512;
 
 /// What moments of one span have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    about: About,
-    reason: Option<Reason>,
-    /// Where it is about nothing else: whose it is.
-    pid: Option<u32>,
+enum Key {
+    /// What failed for a ceiling, whether it had been found yet or not.
+    Caused(Whose),
+    /// Anything else: where it is about nothing in particular, by process.
+    Other(About, Option<Reason>, Option<u32>),
 }
 
 impl Key {
     fn of(found: &Found) -> Self {
+        if let Some(whose) = found.whose {
+            return Self::Caused(whose);
+        }
         let about = found.incident.about.clone();
         let pid = found.pid.filter(|_| about == About::Other);
-        Self { about, reason: found.reason, pid }
+        Self::Other(about, found.reason, pid)
     }
 }
 
@@ -65,7 +68,9 @@ impl Spans {
             let (from_ns, to_ns) = found.when_ns.unwrap_or((from_ns, to_ns));
             let by_ceiling = matches!(found.incident.about, About::Ceiling(_));
             match self.open.entry(key) {
-                Entry::Occupied(mut open) => open.get_mut().extend(to_ns, found.incident),
+                Entry::Occupied(mut open) => {
+                    open.get_mut().extend(to_ns, by_ceiling, found.incident);
+                }
                 Entry::Vacant(room) => {
                     let incident = begin(from_ns, to_ns, found.incident);
                     room.insert(Span { incident, by_ceiling });
@@ -93,29 +98,31 @@ impl Spans {
 
 fn begin(first_ns: u64, last_ns: u64, worst: shot::Incident) -> Incident {
     let shot::Incident { status, sentence, remedy, per_s, doubt, .. } = worst;
-    Incident { status, first_ns, last_ns, peak_per_s: per_s, sentence, remedy, doubt }
+    // The sum of no rates is -0.
+    let peak_per_s = if per_s > 0.0 { per_s } else { 0.0 };
+    Incident { status, first_ns, last_ns, peak_per_s, sentence, remedy, doubt }
 }
 
 impl Span {
-    fn extend(&mut self, to_ns: u64, now: shot::Incident) {
-        let Incident { first_ns, last_ns, doubt, .. } = self.incident;
-        let to_ns = to_ns.max(last_ns);
-        let badness = |status: Status, per_s: f64| (status, per_s.max(0.0).to_bits());
-        let before = badness(self.incident.status, self.incident.peak_per_s);
-        // A sentence with figures of a sample is worth more than one without: of as bad moments the later one counts.
-        if badness(now.status, now.per_s) >= before {
-            let doubt = doubt.or(now.doubt);
-            self.incident = Incident { doubt, ..begin(first_ns, to_ns, now) };
-        } else {
-            self.incident.last_ns = to_ns;
-            self.incident.doubt = doubt.or(now.doubt);
+    fn extend(&mut self, to_ns: u64, by_ceiling: bool, now: shot::Incident) {
+        let before = &self.incident;
+        let (first_ns, last_ns) = (before.first_ns, before.last_ns.max(to_ns));
+        let doubt = before.doubt.or(now.doubt);
+        let peak_per_s = before.peak_per_s.max(now.per_s);
+        let worse = (now.status, by_ceiling, now.per_s)
+            >= (before.status, self.by_ceiling, before.peak_per_s);
+        if worse {
+            self.by_ceiling = by_ceiling;
+            self.incident = begin(first_ns, last_ns, now);
         }
+        let incident = &mut self.incident;
+        (incident.last_ns, incident.doubt, incident.peak_per_s) = (last_ns, doubt, peak_per_s);
     }
 
     /// Worst first: by status, then what failed, then what a ceiling caused, then how often.
     fn rank(&self) -> impl Ord + use<> {
         let Incident { status, peak_per_s, first_ns, .. } = &self.incident;
-        let rate = peak_per_s.max(0.0).to_bits();
+        let rate = peak_per_s.to_bits();
         let sentence = self.incident.sentence.clone();
         (Reverse((*status, rate > 0, self.by_ceiling, rate)), *first_ns, sentence)
     }
@@ -137,7 +144,7 @@ mod tests {
             doubt: None,
         };
         let when_ns = Some((second * SECOND, second * SECOND + SECOND / 2));
-        Found { incident, reason, pid: Some(1), when_ns }
+        Found { incident, reason, pid: Some(1), whose: None, when_ns }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Most steps.
-pub const MAX_STEPS: usize = 600;
+pub(super) const MAX_STEPS: usize = 600;
 /// The shortest step: an eighth of a second, so that one of its doubles is a second.
 const SHORTEST_NS: u64 = 125_000_000;
 

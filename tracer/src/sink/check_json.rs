@@ -26,8 +26,9 @@ struct Hypothesis<'a> {
     ceilings: Vec<Row<'a>>,
 }
 
+/// A finding.
 #[derive(Serialize)]
-struct Row<'a> {
+pub(super) struct Row<'a> {
     ceiling: &'static str,
     scope: &'static str,
     subject: String,
@@ -125,12 +126,15 @@ struct ForecastRow<'a> {
 
 /// Thousandths are enough.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn rounded<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rounded<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64((number * 1000.0).round() / 1000.0)
 }
 
 #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn rounded_option<S: Serializer>(number: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rounded_option<S: Serializer>(
+    number: &Option<f64>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
     match number {
         Some(number) => rounded(number, to),
         None => to.serialize_none(),
@@ -156,7 +160,8 @@ fn rows(findings: &Findings) -> Vec<Row<'_>> {
     findings.list.iter().map(row).collect()
 }
 
-fn row(Judged { ceiling, status }: &Judged) -> Row<'_> {
+/// A finding as a row.
+pub(super) fn row(Judged { ceiling, status }: &Judged) -> Row<'_> {
     let entered_per_s = match &ceiling.traffic {
         Some(traffic) => traffic.entered_per_s,
         None => ceiling.entered_per_s,

@@ -16,6 +16,18 @@ use crate::{
     table::{Change, Table},
 };
 
+/// Shows a value as it displays itself.
+#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+pub(crate) fn shown<T: std::fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => to.collect_str(value),
+        None => to.serialize_none(),
+    }
+}
+
 pub(crate) fn line(value: &impl Serialize, out: &mut Vec<u8>) {
     // Writing into memory can't fail, and these types hold nothing that JSON can't.
     if serde_json::to_writer(&mut *out, value).is_ok() {
@@ -125,12 +137,13 @@ struct CountLine<'a> {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_zero(number: &u64) -> bool {
+pub(super) fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// A row of failures.
 #[derive(Serialize)]
-struct CountRow<'a> {
+pub(super) struct CountRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
     error: Option<crate::event::Errno>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
@@ -169,9 +182,12 @@ impl Count {
     pub fn new(clock: Clock) -> Self {
         Self { clock }
     }
+}
 
-    fn row<'a>(&mut self, (key, row): (&FailureKey, &'a FailureRow)) -> CountRow<'a> {
-        CountRow {
+impl<'a> CountRow<'a> {
+    /// `clock` dates the first and the last failure.
+    pub(super) fn of(clock: &mut Clock, key: &FailureKey, row: &'a FailureRow) -> Self {
+        Self {
             error: key.error,
             reason: key.reason,
             comm: key.comm,
@@ -182,8 +198,8 @@ impl Count {
             dport: key.dport,
             netns: key.netns,
             count: row.count,
-            first: self.clock.rfc3339(row.first_ns),
-            last: self.clock.rfc3339(row.last_ns),
+            first: clock.rfc3339(row.first_ns),
+            last: clock.rfc3339(row.last_ns),
             ports_used: row.ports.map(|ports| ports.used),
             ports_usable: row.ports.map(|ports| ports.usable),
         }
@@ -194,6 +210,8 @@ impl Sink for Count {
     fn event(&mut self, _event: &Event, _change: &Change, _out: &mut Vec<u8>) {}
 
     fn totals(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
+        let clock = &mut self.clock;
+        let by = table.rows().into_iter().map(|(key, row)| CountRow::of(clock, key, row));
         let count = CountLine {
             total: table.failures(),
             lost: table.lost(),
@@ -205,7 +223,7 @@ impl Sink for Count {
             skipped_calls: table.loss().calls,
             unlisted: table.unlisted(),
             unseen: &totals.unseen,
-            by: table.rows().into_iter().map(|row| self.row(row)).collect(),
+            by: by.collect(),
         };
         line(&count, out);
     }

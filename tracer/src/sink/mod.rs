@@ -4,10 +4,15 @@
 pub mod check_json;
 pub mod check_text;
 pub mod clock;
+mod columns;
+pub mod diff_json;
+pub mod diff_text;
 pub mod facts;
 pub mod json;
 pub mod output;
 pub mod report_html;
+pub mod report_json;
+pub mod report_text;
 pub mod summary;
 pub mod text;
 

@@ -2,7 +2,9 @@
 //! terminal) can't keep signals from being heard. What it makes us miss is counted as loss.
 
 use std::{
+    fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,8 +12,43 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::{mpsc, oneshot};
+
+/// Whether a file may be written there: to be asked before anything is read.
+///
+/// # Errors
+/// There is one already, or a directory.
+pub fn check(path: &Path, force: bool) -> Result<()> {
+    ensure!(!path.is_dir(), "{} is a directory: name a file", path.display());
+    let there = fs::symlink_metadata(path).is_ok_and(|it| it.is_file() || it.is_symlink());
+    ensure!(force || !there, "{} exists already: --force overwrites it", path.display());
+    Ok(())
+}
+
+/// Writes a file; with `force` over what is there.
+///
+/// # Errors
+/// It can't be written.
+pub fn write(path: &Path, force: bool, bytes: &[u8]) -> Result<()> {
+    check(path, force)?;
+    let failed = || format!("can't write {}", path.display());
+    let mut options = OpenOptions::new();
+    options.write(true);
+    // What is no file, such as a FIFO, is just written to.
+    if fs::metadata(path).map_or(true, |it| it.is_file()) {
+        options.create_new(true);
+        // What was there may be another's, or a link: it is not written into.
+        match if force { fs::remove_file(path) } else { Ok(()) } {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(failed);
+            }
+            _ => {}
+        }
+    }
+    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
+    written.with_context(failed)
+}
 
 /// Blocks on their way to standard output.
 const IN_FLIGHT: usize = 4;

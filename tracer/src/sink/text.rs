@@ -6,7 +6,11 @@ use std::{
     net::IpAddr,
 };
 
-use super::{Sink, Totals, clock::Clock};
+use super::{
+    Sink, Totals,
+    clock::Clock,
+    columns::{Columns, Side},
+};
 use crate::{
     event::{Call, Event, Known, Loss, State, Subject},
     failures::{FailureKey, FailureRow},
@@ -243,17 +247,6 @@ impl Count {
         Self { clock, paint: Paint(colour) }
     }
 
-    /// When: with the day where it isn't one and the same.
-    fn when(&mut self, row: &FailureRow) -> String {
-        let first = self.clock.day_and_time(row.first_ns);
-        let last = self.clock.day_and_time(row.last_ns);
-        if first[..5] == last[..5] {
-            format!("{} - {}", &first[6..], &last[6..])
-        } else {
-            format!("{first} - {last}")
-        }
-    }
-
     fn cells(&mut self, (key, row): (&FailureKey, &FailureRow), netns: bool) -> Vec<String> {
         let mut pids: Vec<_> = row.pids.iter().take(SHOWN_PIDS).map(u32::to_string).collect();
         if row.pids.len() > SHOWN_PIDS {
@@ -277,7 +270,7 @@ impl Count {
                 None => unknown(),
             },
             row.ports.map_or_else(unknown, |ports| format!("{} of {}", ports.used, ports.usable)),
-            self.when(row),
+            when(&mut self.clock, row.first_ns, row.last_ns),
         ];
         if netns {
             cells.insert(5, key.netns.map_or_else(unknown, |netns| netns.to_string()));
@@ -297,19 +290,17 @@ impl Sink for Count {
         if let Some((first, _)) = rows.first() {
             // Alike rows of two containers differ in the namespace only.
             let netns = rows.iter().any(|(key, _)| key.netns != first.netns);
-            let mut titles = COUNT_TITLES.map(str::to_owned).to_vec();
+            let mut titles = COUNT_TITLES.map(|title| (title, Side::Left)).to_vec();
+            titles[0].1 = Side::Right;
             if netns {
-                titles.insert(5, "NETNS".to_owned());
+                titles.insert(5, ("NETNS", Side::Left));
             }
-            let body: Vec<_> = rows.into_iter().map(|row| self.cells(row, netns)).collect();
-            let width = |column: usize| {
-                let cells = body.iter().chain([&titles]).map(|row| row[column].chars().count());
-                cells.max().unwrap_or(0)
-            };
-            let widths: Vec<usize> = (0..titles.len()).map(width).collect();
-            self.paint.line(BOLD, &align(&titles, &widths), out);
-            for row in &body {
-                self.paint.line("", &align(row, &widths), out);
+            let mut columns = Columns::new(&titles);
+            for row in rows {
+                columns.row(self.cells(row, netns));
+            }
+            for (index, line) in columns.lines(None).iter().enumerate() {
+                self.paint.line(if index == 0 { BOLD } else { "" }, line, out);
             }
         }
         if table.unlisted() > 0 {
@@ -335,14 +326,15 @@ impl Sink for Count {
     }
 }
 
-/// The first column to the right, the others to the left.
-fn align(cells: &[String], widths: &[usize]) -> String {
-    let mut line = format!("{:>width$}", cells[0], width = widths[0]);
-    for (cell, width) in cells.iter().zip(widths).skip(1) {
-        line += &format!("  {cell:<width$}");
+/// From when to when: with the day where it isn't one and the same.
+pub(super) fn when(clock: &mut Clock, first_ns: u64, last_ns: u64) -> String {
+    let first = clock.day_and_time(first_ns);
+    let last = clock.day_and_time(last_ns);
+    if first[..5] == last[..5] {
+        format!("{} - {}", &first[6..], &last[6..])
+    } else {
+        format!("{first} - {last}")
     }
-    line.truncate(line.trim_end().len());
-    line
 }
 
 /// `features --format text`

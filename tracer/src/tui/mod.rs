@@ -23,7 +23,7 @@ mod rows;
 pub mod screen;
 mod spots;
 pub mod stage;
-mod text;
+pub(crate) mod text;
 pub mod theme;
 pub mod update;
 pub mod view;

@@ -7,6 +7,7 @@ use ratatui::text::Span;
 
 use super::theme::Look;
 use crate::event::is_inert;
+pub(super) use crate::human::percent;
 
 /// To which side a text stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ fn prefix(text: &str, columns: usize) -> usize {
 }
 
 /// A clean text in lines of at most `columns`, broken between words where that is possible.
-pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(1);
     let (mut lines, mut line, mut taken) = (Vec::new(), String::new(), 0);
     // A number and its sign stay together.
@@ -180,15 +181,6 @@ pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
         lines.push(line);
     }
     lines.into_iter().map(|line| line.replace('\u{a0}', " ")).collect()
-}
-
-/// `93 %`, `99.6 %`: never 100 where something is left.
-pub(super) fn percent(ratio: f64) -> String {
-    let percent = ratio * 100.0;
-    if (99.0..100.0).contains(&percent) {
-        return format!("{:.1} %", percent.min(99.9));
-    }
-    format!("{percent:.0} %")
 }
 
 /// `512 B`, `3.4 KB`, `12 MB`

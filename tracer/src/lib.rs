@@ -20,7 +20,7 @@
 //! - [`top`]: the loop of the live view, [`replay`]: the same over a capture. [`live`]: the fold of events and of what [`lookout`] finds on the host into
 //!   a moment a second. [`tui`]: from moments and keys to frames, and the terminal.
 //! - [`record`]: the loop of recording. [`recording`]: from batches to files. [`capture`]: the format, its writer and
-//!   reader, and the walk down the road again. [`report`]: a capture, condensed. [`export`]: to other formats.
+//!   reader, and the walk down the road again. [`report`]: a capture, condensed, and two of them compared. [`export`]: to other formats.
 //! - [`sink`]: text and JSON. [`human`]: numbers for people. [`intake`]: what every run does with events. [`run`]: the
 //!   loop of commands that print. [`usage`]: our own cost. [`cli`]: the command line.
 

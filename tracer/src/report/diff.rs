@@ -257,12 +257,12 @@ fn warnings(a: &Report, b: &Report) -> Vec<String> {
                 thousands(lost)
             ));
         }
-        if report.damaged > 0 || report.undecodable > 0 {
-            let missing = report.missing.saturating_add(report.undecodable);
-            warnings.push(format!(
-                "{name}: damaged, {} events or more are missing, so its rates are lower bounds",
-                thousands(missing)
-            ));
+        if report.damaged > 0 {
+            warnings.push(format!("{name}: the file is damaged; {}", report.missing_words()));
+        }
+        if report.undecodable > 0 {
+            let unread = thousands(report.undecodable);
+            warnings.push(format!("{name}: {unread} records were not understood"));
         }
         if report.end.is_none() {
             let what = "its recording was cut off: rates are of the time until its last event";

@@ -21,6 +21,7 @@ use crate::{
     check::Judged,
     event::{Comm, Loss},
     failures::{FailureKey, FailureRow},
+    human::thousands,
     live::shot::{Latency, Sockets, UpstreamKey},
     reason::Reason,
 };
@@ -117,6 +118,18 @@ impl Report {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.last_ns == 0
+    }
+
+    /// What its damage took, in words.
+    #[must_use]
+    pub fn missing_words(&self) -> String {
+        let known = self.damage.iter().all(|damage| damage.events.is_some())
+            && self.damage.len() as u64 == self.damaged;
+        match (known, self.missing) {
+            (true, 0) => "no event is missing for it".to_owned(),
+            (true, missing) => format!("{} events are missing", thousands(missing)),
+            (false, missing) => format!("at least {} events are missing", thousands(missing)),
+        }
     }
 
     /// Whether its counts are lower bounds: something was lost, damaged or not understood. One that was cut off

@@ -7,7 +7,7 @@ use std::{
 
 use super::Incident;
 use crate::{
-    ceilings::{tally::Whose, thresholds::Status},
+    ceilings::tally::Whose,
     live::{
         incident::Found,
         shot::{self, About},
@@ -131,6 +131,7 @@ impl Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ceilings::thresholds::Status;
 
     const SECOND: u64 = 1_000_000_000;
 

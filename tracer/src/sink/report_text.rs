@@ -68,12 +68,11 @@ fn doubts(report: &Report) -> Vec<String> {
         );
     }
     if report.damaged > 0 {
-        let known = report.damage.iter().all(|damage| damage.events.is_some());
-        let least = if known { "" } else { "at least " };
+        let places = if report.damaged == 1 { "place" } else { "places" };
         doubts.push(format!(
-            "damaged in {} places: {least}{} events are missing",
+            "damaged in {} {places}: {}",
             thousands(report.damaged),
-            thousands(report.missing)
+            report.missing_words()
         ));
         let places = report.damage.iter().take(SHOWN_DAMAGE);
         doubts.extend(places.map(|damage| format!("  {damage}")));

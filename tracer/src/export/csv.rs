@@ -34,7 +34,7 @@ impl Csv {
     /// It can't be written.
     pub fn new(output: Output) -> Result<Self> {
         let mut writer = csv::WriterBuilder::new().buffer_capacity(256 << 10).from_writer(output);
-        writer.write_record(COLUMNS).map_err(std::io::Error::from)?;
+        writer.write_record(COLUMNS).map_err(failed)?;
         let clock = Clock::new(0, TimeZone::UTC);
         Ok(Self { writer, host: String::new(), epoch_ns: 0, clock, cell: Vec::new() })
     }
@@ -116,11 +116,19 @@ impl Cells<'_> {
         if let Some(value) = value {
             write!(self.cell, "{value}")?;
         }
-        self.writer.write_field(&*self.cell).map_err(std::io::Error::from).context("can't write")
+        self.writer.write_field(&*self.cell).map_err(failed)
     }
 
     fn end(&mut self) -> Result<()> {
-        let line = self.writer.write_record(None::<&[u8]>);
-        line.map_err(std::io::Error::from).context("can't write")
+        self.writer.write_record(None::<&[u8]>).map_err(failed)
     }
+}
+
+/// The system's own error, which says whether the reader is gone.
+fn failed(error: csv::Error) -> anyhow::Error {
+    let error = match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => std::io::Error::other(format!("{other:?}")),
+    };
+    anyhow::Error::new(error).context("can't write")
 }

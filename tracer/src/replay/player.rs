@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     capture::content::Header,
+    event::visible,
     kernel::ladder::Hooked,
     live::{
         Live,
@@ -80,7 +81,7 @@ impl Player {
         let mut player = Self {
             live: Live::new(header.own_netns),
             ground: ground(header),
-            host: header.host.as_str().into(),
+            host: visible(header.host.as_bytes()).into(),
             reel,
             first_ns,
             last_ns: last_ns.filter(|&last_ns| last_ns > first_ns),
@@ -143,7 +144,9 @@ impl Player {
     /// The file can't be read any more.
     pub fn order(&mut self, order: Order, model: &mut Model) -> Result<()> {
         match order {
-            Order::Play if self.ended => notice(model, "end of the capture; 0 plays it again"),
+            Order::Play if self.ended => {
+                notice(model, "end of the capture; 0 goes to its beginning")
+            }
             Order::Play => self.playing = true,
             Order::Pause => {
                 self.playing = false;
@@ -363,7 +366,7 @@ fn ground(header: &Header) -> Ground {
     Ground {
         hooks: Arc::new(header.hooks.clone()),
         unhooked: Arc::new(unhooked.collect()),
-        recorded: Some(Recorded { about: about.into(), damaged: false }),
+        recorded: Some(Recorded { about: visible(about.as_bytes()).into(), damaged: false }),
         ..Ground::default()
     }
 }

@@ -145,7 +145,7 @@ impl Player {
     pub fn order(&mut self, order: Order, model: &mut Model) -> Result<()> {
         match order {
             Order::Play if self.ended => {
-                notice(model, "end of the capture; 0 goes to its beginning")
+                notice(model, "end of the capture; 0 goes to its beginning");
             }
             Order::Play => self.playing = true,
             Order::Pause => {

@@ -206,9 +206,9 @@ pub struct ReportArgs {
     /// Captures, as `socklife record` makes them; `-` for standard input.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    /// How to print; if not said, as the name of the output ends: .html, .json, else text.
+    #[arg(long, value_enum)]
+    pub format: Option<ReportFormat>,
     /// Where to, instead of standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -218,6 +218,30 @@ pub struct ReportArgs {
     /// Most rows of each kind in text.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
     pub top: usize,
+}
+
+impl ReportArgs {
+    /// How to print: as is said, or as the output's name ends.
+    #[must_use]
+    pub fn format(&self) -> ReportFormat {
+        let named = self.output.as_ref().and_then(|path| path.extension()?.to_str());
+        self.format.unwrap_or(match named {
+            Some("html" | "htm") => ReportFormat::Html,
+            Some("json") => ReportFormat::Json,
+            _ => ReportFormat::Text,
+        })
+    }
+}
+
+/// How to print a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// One page that needs nothing but itself.
+    Html,
 }
 
 /// `socklife diff`
@@ -531,6 +555,20 @@ mod tests {
         {
             assert_eq!(filled(line), line);
         }
+    }
+
+    #[test]
+    fn a_report_is_printed_as_its_output_is_called() {
+        let format = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Report(args) = cli.command else { panic!("{line}") };
+            args.format()
+        };
+        assert_eq!(format("socklife report a"), ReportFormat::Text);
+        assert_eq!(format("socklife report a -o b.html"), ReportFormat::Html);
+        assert_eq!(format("socklife report a -o b.json"), ReportFormat::Json);
+        assert_eq!(format("socklife report a -o b.html --format text"), ReportFormat::Text);
+        assert_eq!(format("socklife report a --format html"), ReportFormat::Html);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use socklife::{
     check,
     cli::{
         CheckArgs, Cli, Command, CountArgs, DiffArgs, ExportArgs, FeaturesArgs, Format, RecordArgs,
-        ReplayArgs, ReportArgs, RunArgs, TopArgs, TraceArgs, parse_errors, with_command,
+        ReplayArgs, ReportArgs, ReportFormat, RunArgs, TopArgs, TraceArgs, parse_errors,
+        with_command,
     },
     existing::Lister,
     export,
@@ -37,7 +38,7 @@ use socklife::{
         clock::Clock,
         diff_json, diff_text, json,
         output::{self, Output},
-        report_json,
+        report_html, report_json,
         report_text::{self, Style},
         summary, text,
     },
@@ -245,13 +246,13 @@ fn report(args: &ReportArgs) -> Result<ExitCode> {
     let reports: Result<Vec<_>> = args.files.iter().map(|path| fold::of(path)).collect();
     let reports = reports?;
     let mut out = Vec::new();
-    // The page of HTML is to be made here: `sink::report_html::page(&reports)`, with `--format html` or `-o x.html`.
-    match args.format {
-        Format::Text => {
+    match args.format() {
+        ReportFormat::Text => {
             let colour = args.output.is_none() && text::colour();
             report_text::print(&reports, &style(colour, args.top), &mut out);
         }
-        Format::Json => report_json::print(&reports, &mut out),
+        ReportFormat::Json => report_json::print(&reports, &mut out),
+        ReportFormat::Html => out = report_html::page(&reports).into_bytes(),
     }
     match &args.output {
         Some(path) => output::write(path, args.force, &out)?,

@@ -81,7 +81,9 @@ pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
                 several => facts.of_many(several)?,
             };
             let mut all = Failing::default();
-            group.iter().for_each(|(_, failing)| all.when(failing.when_ns));
+            for (_, failing) in group {
+                all.when(failing.when_ns);
+            }
             let (reason, pid, when_ns) = (key.reason, most(&failing.who), all.when_ns);
             Some(Found { incident, reason, pid, whose: Whose::of(key, pid), when_ns })
         })

@@ -91,7 +91,7 @@ impl Recent {
                 }
                 *of_process += 1;
                 span.of_ceilings += usize::from(of_ceiling);
-                room.insert(Default::default())
+                room.insert(Failing::default())
             }
         };
         row.count += 1;

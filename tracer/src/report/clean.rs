@@ -141,7 +141,8 @@ mod tests {
         ceiling.evidence = Cow::Borrowed("a\u{202e}b");
         let status = Status::Ok;
         let mut hostile = Listing {
-            gauges: vec![Arc::new(Judged { ceiling, status }); 2 * MAX_GAUGES],
+            gauges: std::iter::repeat_n(Arc::new(Judged { ceiling, status }), 2 * MAX_GAUGES)
+                .collect(),
             unseen: vec!["\n".to_owned()],
             ..Listing::default()
         };

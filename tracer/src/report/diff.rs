@@ -178,13 +178,12 @@ fn upstreams(report: &Report) -> Upstreams {
 
 fn ceilings(a: &Report, b: &Report) -> Vec<Ceiling> {
     let mut all: BTreeMap<(Kind, String), Pair> = BTreeMap::new();
-    let both: [(&Report, fn(&mut Pair) -> &mut Option<f64>); 2] =
-        [(a, |pair| &mut pair.a), (b, |pair| &mut pair.b)];
-    for (report, side) in both {
+    for (report, is_before) in [(a, true), (b, false)] {
         for it in report.ceilings.iter().filter(|it| !it.worst.ceiling.idle) {
             let ceiling = &it.worst.ceiling;
             let name = (ceiling.subject.kind(), lasting(ceiling));
-            let ratio = side(all.entry(name).or_default());
+            let pair = all.entry(name).or_default();
+            let ratio = if is_before { &mut pair.a } else { &mut pair.b };
             *ratio = Some(ratio.map_or(ceiling.ratio(), |before| before.max(ceiling.ratio())));
         }
     }

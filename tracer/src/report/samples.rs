@@ -152,7 +152,7 @@ impl Samples {
     pub(super) fn double(&mut self) {
         for seen in self.ceilings.values_mut() {
             halve(&mut seen.ratios, |a, b| {
-                *a = a.map_or(b, |a| b.map_or(Some(a), |b| Some(a.max(b))))
+                *a = a.map_or(b, |a| b.map_or(Some(a), |b| Some(a.max(b))));
             });
         }
     }

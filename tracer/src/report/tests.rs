@@ -101,7 +101,7 @@ fn capture(header: &Header, records: &[u8], frames: &[(Kind, Vec<u8>)], end: boo
     if let Some(frame) = encoder.seal().unwrap() {
         writer.put(&frame).unwrap();
     }
-    if end { writer.end(&End::default()).unwrap() } else { std::mem::take(writer.inner()) }
+    if end { writer.end(&End::default()).unwrap().0 } else { std::mem::take(writer.inner()) }
 }
 
 fn fixture_header() -> Header {

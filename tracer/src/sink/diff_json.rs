@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::{
     check_json::rounded_option,
-    json::{line, shown},
+    facts::shown,
+    json::line,
     report_json::{About, clock},
 };
 use crate::{

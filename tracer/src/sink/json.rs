@@ -16,18 +16,6 @@ use crate::{
     table::{Change, Table},
 };
 
-/// Shows a value as it displays itself.
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-pub(crate) fn shown<T: std::fmt::Display, S: Serializer>(
-    value: &Option<T>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    match value {
-        Some(value) => to.collect_str(value),
-        None => to.serialize_none(),
-    }
-}
-
 pub(crate) fn line(value: &impl Serialize, out: &mut Vec<u8>) {
     // Writing into memory can't fail, and these types hold nothing that JSON can't.
     if serde_json::to_writer(&mut *out, value).is_ok() {

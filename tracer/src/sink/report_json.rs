@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::{
     check_json::{self, rounded},
     clock::Clock,
-    json::{CountRow, is_zero, line, shown},
+    facts::shown,
+    json::{CountRow, is_zero, line},
 };
 use crate::{
     capture::{Damage, content::Sysctls},

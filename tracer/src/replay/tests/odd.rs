@@ -66,7 +66,7 @@ fn at_times(header: Header, times: &[u64], loss: Option<Loss>) -> Vec<u8> {
         }
     }
     let at_ns = times.last().copied().unwrap_or(0);
-    writer.end(&End { at_ns, ..End::default() }).unwrap()
+    writer.end(&End { at_ns, ..End::default() }).unwrap().0
 }
 
 #[test]

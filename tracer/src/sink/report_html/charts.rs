@@ -65,15 +65,15 @@ fn steps(report: &Report) -> &[Step] {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what is drawn has three digits")]
-fn figure(count: u64) -> Option<f64> {
-    Some(count as f64)
+fn figure(count: u64) -> f64 {
+    count as f64
 }
 
 /// How many a second so many in a step are.
 #[expect(clippy::cast_precision_loss, reason = "what is drawn has three digits")]
-fn per_s(report: &Report, count: u64) -> Option<f64> {
+fn per_s(report: &Report, count: u64) -> f64 {
     let step_ns = report.timeline.step_ns;
-    Some(if step_ns == 0 { 0.0 } else { count as f64 / (step_ns as f64 / 1e9) })
+    if step_ns == 0 { 0.0 } else { count as f64 / (step_ns as f64 / 1e9) }
 }
 
 fn failures(host: &Host<'_>) -> Chart {
@@ -90,7 +90,7 @@ fn failures(host: &Host<'_>) -> Chart {
     let of = |wanted: &dyn Fn(Option<Reason>) -> bool| {
         let counts = steps.iter().map(|step| {
             let these = step.failures.iter().filter(|(why, _)| wanted(*why));
-            figure(these.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count)))
+            Some(figure(these.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))))
         });
         counts.collect::<Vec<_>>()
     };
@@ -126,6 +126,7 @@ fn line(name: &str, class: &'static str, figures: impl Iterator<Item = Option<f6
 fn connections(host: &Host<'_>) -> Chart {
     let report = host.report;
     let steps = steps(report);
+    let rates = |of: fn(&Step) -> u64| steps.iter().map(move |step| Some(per_s(report, of(step))));
     let inferred = report.upstreams.iter().any(|upstream| upstream.inferred);
     let waits = if inferred { "into TIME-WAIT (inferred)" } else { "into TIME-WAIT" };
     Chart {
@@ -133,9 +134,9 @@ fn connections(host: &Host<'_>) -> Chart {
         title: "Connections a second".to_owned(),
         about: "Connections opened, closed and put into TIME-WAIT a second, over time.".to_owned(),
         series: vec![
-            line("opened", "s1", steps.iter().map(|step| per_s(report, step.opened))),
-            line("closed", "s4 dashed", steps.iter().map(|step| per_s(report, step.closed))),
-            line(waits, "s3 dotted", steps.iter().map(|step| per_s(report, step.time_waits))),
+            line("opened", "s1", rates(|step| step.opened)),
+            line("closed", "s4 dashed", rates(|step| step.closed)),
+            line(waits, "s3 dotted", rates(|step| step.time_waits)),
         ],
         top: None,
         together: Together::Mean,
@@ -149,7 +150,7 @@ fn lost(host: &Host<'_>) -> Markup {
     if steps.iter().all(|step| step.lost == 0) {
         return html! {};
     }
-    let figures = steps.iter().map(|step| figure(step.lost)).collect();
+    let figures = steps.iter().map(|step| Some(figure(step.lost))).collect();
     let name = "events lost".to_owned();
     let chart = Chart {
         id: host.id("-lost"),
@@ -192,7 +193,7 @@ fn upstream(host: &Host<'_>, index: usize, it: &Upstream) -> Chart {
     let report = host.report;
     let a_second = |counts: &[u64]| {
         let drawn = counts.iter().take(steps(report).len());
-        drawn.map(|count| per_s(report, *count)).collect::<Vec<_>>()
+        drawn.map(|count| Some(per_s(report, *count))).collect::<Vec<_>>()
     };
     let netns = it.key.netns.filter(|netns| Some(*netns) != report.header.own_netns);
     let netns = netns.map_or_else(String::new, |netns| format!(" [netns {netns}]"));

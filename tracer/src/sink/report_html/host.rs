@@ -159,18 +159,14 @@ impl<'a> Host<'a> {
             (badge(incident.status)) " "
             (self.times.range(incident.first_ns, incident.last_ns))
             @if lasted >= 1_000_000_000 { ", " (lasting(lasted)) }
+            @if incident.peak_per_s > 0.0 { ", up to " (rate(incident.peak_per_s)) " failures/s" }
         };
         let (ways, _) = first_of(&incident.remedy, REMEDIES);
         html! {
             article.incident {
                 (self.heading(2, None, &title))
                 p.sentence { (inert(&incident.sentence)) }
-                p {
-                    @if incident.peak_per_s > 0.0 {
-                        "At the worst moment " (rate(incident.peak_per_s)) " failures a second. "
-                    }
-                    @if let Some(doubt) = incident.doubt { em { (inert(doubt)) "." } }
-                }
+                @if let Some(doubt) = incident.doubt { p { em { (inert(doubt)) "." } } }
                 @if !ways.is_empty() {
                     p { "What to do" @if ways.len() > 1 { ", one of these" } ":" }
                     ul.ways { @for way in ways { li { (inert(way)) } } }

@@ -1,8 +1,9 @@
 //! `report --format html`: one page that needs nothing but itself. No script, no font, no address is in it, and the
 //! page forbids them too.
 //!
-//! [`host`]: what is told of one host. [`charts`]: how it went, each a [`chart`] of shapes in [`svg`]. [`tables`]: who, and toward whom.
-//! [`ground`]: how it came to be known. [`words`]: times, and foreign text made inert. `style.css`: how it looks, in
+//! `host`: what is told of one host. `charts`: how it went, each a `chart` of shapes in `svg`. `tables`: who, and toward
+//! whom.
+//! `ground`: how it came to be known. `words`: times, and foreign text made inert. `style.css`: how it looks, in
 //! light, in dark and on paper.
 
 mod chart;

@@ -1,5 +1,5 @@
 //! Shapes of charts. All coordinates are finite and within the picture, whatever the figures are. A picture is
-//! stretched to the room that there is, so it holds no text.
+//! stretched to the room that there is, so there is no text in it.
 
 use std::fmt::Write;
 
@@ -44,7 +44,7 @@ impl Scale {
     pub(super) fn y(self, figure: f64) -> f64 {
         let share = figure / self.top;
         let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
-        ((1.0 - share) * HEIGHT * 10.0).round() / 10.0
+        f64::from(tenths((1.0 - share) * HEIGHT)) / 10.0
     }
 
     /// A line with a tread for each step.
@@ -100,7 +100,7 @@ impl Scale {
             let y = self.y(figure);
             let _ = match before {
                 None => write!(path, "M{} {y}", self.x(step)),
-                Some(before) if before == y => Ok(()),
+                Some(before) if tenths(before) == tenths(y) => Ok(()),
                 Some(_) => write!(path, "H{}V{y}", self.x(step)),
             };
             (before, end) = (Some(y), step + 1);
@@ -115,7 +115,7 @@ impl Scale {
         let mut before = None;
         for (step, figure) in figures.iter().enumerate().rev() {
             let y = self.y(*figure);
-            if before != Some(y) {
+            if before.map(tenths) != Some(tenths(y)) {
                 let _ = match before {
                     None => write!(path, "V{y}"),
                     Some(_) => write!(path, "H{}V{y}", self.x(first + step + 1)),
@@ -125,6 +125,12 @@ impl Scale {
         }
         let _ = write!(path, "H{}", self.x(first));
     }
+}
+
+/// What a coordinate is rounded to.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the picture")]
+fn tenths(y: f64) -> u32 {
+    (y * 10.0).round() as u32
 }
 
 #[cfg(test)]
@@ -161,8 +167,8 @@ mod tests {
         assert!(!path.contains("NaN") && !path.contains("inf"), "{path}");
         assert_eq!(Scale::fitting(0, 1.0).x(7), 0);
         assert_eq!(
-            [1.0, 3.0, 41.0, 100.0, 101.0].map(|it| Scale::fitting(1, it).top),
-            [2.0, 4.0, 50.0, 100.0, 120.0]
+            [1.0, 3.0, 41.0, 100.0, 101.0].map(|it| Scale::fitting(1, it).top.to_string()),
+            ["2", "4", "50", "100", "120"]
         );
         assert!(Scale::fitting(1, 1e300).top >= 1e20);
     }

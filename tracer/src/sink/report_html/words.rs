@@ -34,7 +34,7 @@ impl Times {
         Self {
             epoch_ns: report.header.epoch_ns,
             days: report.end_ns().saturating_sub(report.begin_ns()) >= DAY_NS,
-            fine: report.timeline.step_ns % 1_000_000_000 != 0,
+            fine: !report.timeline.step_ns.is_multiple_of(1_000_000_000),
         }
     }
 

@@ -103,7 +103,7 @@ fn ceiling(subject: Subject, used: u64, limit: u64, from: f32, to: f32) -> repor
     let status = if used >= limit { Status::Critical } else { Status::Warning };
     let ratio = |step: u64| {
         let share = f32::from(u8::try_from(step).unwrap()) / 59.0;
-        (step % 4 == 0).then_some(from + (to - from) * share)
+        step.is_multiple_of(4).then_some(from + (to - from) * share)
     };
     let worst_ns = START_NS + 12_000_000_000;
     let ratios = (0..STEPS).map(ratio).collect();

@@ -80,9 +80,7 @@ fn all_colours_are_in_the_two_themes() {
     let [light, dark] = themes();
     assert!(light.keys().eq(dark.keys()));
     let rest = &STYLE[STYLE.find("* { box-sizing").unwrap()..];
-    for part in rest.split('#').skip(1) {
-        panic!("a colour of its own: #{:.7}", part);
-    }
+    assert!(!rest.contains('#'), "a colour of its own");
     let known = light.keys().map(String::as_str);
     let known: BTreeSet<_> = known.collect();
     for name in rest.split("var(").skip(1).map(|it| it.split(')').next().unwrap()) {

@@ -41,7 +41,7 @@ fn a_page_says_what_failed_when_and_why() {
         "2026-03-01 14:05:09 UTC",
         "14:05:14 to 14:05:23 UTC",
         "no free local port (28,231 of 28,232 used",
-        "At the worst moment 458 failures a second.",
+        "9.0 s, up to 458 failures/s",
         "keep connections to the upstream open (keepalive)",
         "EADDRNOTAVAIL",
         "And 12 more upstreams.",
@@ -188,7 +188,7 @@ fn pages_of_all_kinds_are_sound() {
         let levels =
             elements(&page).into_iter().filter_map(|it| it.strip_prefix('h')?.parse::<u8>().ok());
         let levels: Vec<_> = levels.collect();
-        assert_eq!(levels.iter().filter(|level| **level == 1).count(), 1, "{name}");
+        assert!(levels[1..].iter().all(|level| *level > 1), "{name}: {levels:?}");
         let in_order = levels.windows(2).all(|pair| pair[1] <= pair[0] + 1);
         assert!(in_order && levels[0] == 1, "{name}: {levels:?}");
         let pictures = page.matches("role=\"img\"").count();

@@ -247,7 +247,7 @@ fn rotates() -> Result<()> {
         ensure!(read["complete"] == true && number(&read, "events")? > 0, "{name}: {line}");
         ensure!(read["produced"].is_null(), "no file has it all: {line}");
         let start = read["start"].as_str().map(str::to_owned);
-        ensure!(last < start, "{name} begins at {start:?}, and the one before ended at {last:?}");
+        ensure!(last <= start, "{name} begins at {start:?}, and the one before ended at {last:?}");
         last = read["end"].as_str().map(str::to_owned);
     }
     Ok(())

@@ -213,6 +213,9 @@ fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
     } else {
         say(&summary::trace(&recorded.table, &recorded.totals, None));
     }
+    for note in &recorded.notes {
+        say(note);
+    }
     say(&summary::recorded(&recorded, args.output.as_path()));
     match recorded {
         Recorded { failed: Some(error), .. } => Err(error),

@@ -1,4 +1,4 @@
-//! `socklife record`: the road into a file. [`child`]: the command that is recorded. [`shown`]: progress.
+//! `socklife record`: the road into a file. `child`: the command that is recorded. `shown`: progress.
 
 mod child;
 mod shown;
@@ -74,6 +74,8 @@ pub struct Recorded {
     pub unwritten: u64,
     /// How the command ended, as a shell says it.
     pub exit: Option<u8>,
+    /// What else is worth a word.
+    pub notes: Vec<String>,
     /// The recording broke off.
     pub failed: Option<anyhow::Error>,
 }
@@ -301,7 +303,16 @@ impl Recording {
         });
         let table = self.intake.into_table();
         let epoch_ns = self.epoch_ns;
-        Ok(Recorded { table, totals, epoch_ns, written, unwritten, exit: None, failed })
+        Ok(Recorded {
+            table,
+            totals,
+            epoch_ns,
+            written,
+            unwritten,
+            exit: None,
+            notes: progress.said(),
+            failed,
+        })
     }
 }
 

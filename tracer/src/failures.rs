@@ -1,6 +1,10 @@
 //! Rows of failures: what is alike in them, and what is counted of them. Part of the table's fold.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+};
 
 use crate::{
     ceilings::ephemeral_ports::PortUse,
@@ -12,7 +16,7 @@ use crate::{
 pub const MAX_PIDS: usize = 1024;
 
 /// One row of failures: what is alike in them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FailureKey {
     /// The call that failed; `None`: a socket's state changed.
     pub call: Option<Call>,
@@ -34,6 +38,30 @@ pub struct FailureKey {
     pub dport: Option<u16>,
     /// Network namespace.
     pub netns: Option<u32>,
+}
+
+/// In few pieces, as each has its price and every failure is looked up by its row several times.
+impl Hash for FailureKey {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let number = |it: Option<u16>| it.map_or(1 << 16, u64::from);
+        to.write_u128(address_bits(self.src));
+        to.write_u128(address_bits(self.dst));
+        self.comm.hash(to);
+        to.write_u64((number(self.dport) << 32) | u64::from(self.netns.unwrap_or(0)));
+        let reason = self.reason.map_or(0, |reason| reason as u64 + 1);
+        let call = self.call.map_or(0, |call| call as u64 + 1);
+        let error = number(self.error.map(|error| error.0));
+        to.write_u64((number(self.sport) << 40) | (error << 16) | (reason << 8) | call);
+    }
+}
+
+/// An address for a hash.
+pub(crate) fn address_bits(address: Option<IpAddr>) -> u128 {
+    match address {
+        None => 0,
+        Some(IpAddr::V4(v4)) => v4.to_ipv6_mapped().to_bits(),
+        Some(IpAddr::V6(v6)) => v6.to_bits(),
+    }
 }
 
 impl FailureKey {

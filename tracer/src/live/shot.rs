@@ -1,7 +1,12 @@
 //! What the live view shows of one moment: plain values, worst first. A shot is made once a second; the
 //! last ten minutes of them are what one can travel back through.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +14,7 @@ use crate::{
     ceilings::{Subject, thresholds::Status},
     check::Judged,
     event::{Comm, Loss},
+    failures::address_bits,
     reason::Reason,
 };
 
@@ -92,7 +98,7 @@ pub struct Gauge {
 }
 
 /// An upstream by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UpstreamKey {
     /// Network namespace.
     pub netns: Option<u32>,
@@ -100,6 +106,14 @@ pub struct UpstreamKey {
     pub dst: IpAddr,
     /// Port.
     pub dport: u16,
+}
+
+/// In few pieces, as each has its price and every event is looked up by its upstream.
+impl Hash for UpstreamKey {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        to.write_u128(address_bits(Some(self.dst)));
+        to.write_u64((u64::from(self.dport) << 32) | u64::from(self.netns.unwrap_or(0)));
+    }
 }
 
 /// Where this host connects to.

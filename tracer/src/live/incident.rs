@@ -17,7 +17,11 @@ use super::{
     shot::{About, Incident, UpstreamKey},
 };
 use crate::{
-    ceilings::{Ceiling, Failed, Since, Subject, tally::Whose, thresholds::Status},
+    ceilings::{
+        Ceiling, Failed, Since, Subject,
+        tally::Whose,
+        thresholds::{Status, Thresholds},
+    },
     check::Judged,
     failures::FailureKey,
     human::{rate, thousands, time_left},
@@ -249,14 +253,18 @@ impl Facts<'_> {
     }
 
     fn of_finding(&self, judged: &Judged) -> Option<Incident> {
-        let Judged { ceiling, status } = judged;
-        let soon = ceiling.forecast.as_ref().map(|forecast| forecast.seconds);
-        let soon = soon.filter(|&s| s <= SOON_S && ceiling.ratio() >= SOON_FROM && !ceiling.idle);
-        if *status < Status::Warning && soon.is_none() {
-            return None;
-        }
+        let ceiling = &judged.ceiling;
         // What events tell is in an incident of its own, as long as it lasts.
         let by_event = Whose::of_subject(&ceiling.subject).map(Whose::error);
+        let status = match by_event {
+            Some(error) if ceiling.fails_now() => judged_without(ceiling, error),
+            _ => judged.status,
+        };
+        let soon = ceiling.forecast.as_ref().map(|forecast| forecast.seconds);
+        let soon = soon.filter(|&s| s <= SOON_S && ceiling.ratio() >= SOON_FROM && !ceiling.idle);
+        if status < Status::Warning && soon.is_none() {
+            return None;
+        }
         let lately = |failed: &&Failed| {
             failed.since == Since::Interval && failed.count > 0 && Some(failed.error) != by_event
         };
@@ -271,7 +279,7 @@ impl Facts<'_> {
         }
         sentence += &self.place(ceiling.subject.netns());
         Some(Incident {
-            status: (*status).max(Status::Warning),
+            status: status.max(Status::Warning),
             about: About::Ceiling(ceiling.subject.clone()),
             sentence,
             remedy: ceiling.remedy.clone(),
@@ -313,6 +321,13 @@ fn about(key: &FailureKey) -> About {
 }
 
 /// The process with most failures.
+/// How bad a finding is but for its failures with this error.
+fn judged_without(ceiling: &Ceiling, error: &str) -> Status {
+    let mut ceiling = ceiling.clone();
+    ceiling.failures.retain(|failed| failed.error != error);
+    Thresholds::default().judge(&ceiling)
+}
+
 fn most(who: &BTreeMap<u32, u64>) -> Option<u32> {
     who.iter().max_by_key(|&(pid, count)| (count, std::cmp::Reverse(pid))).map(|(&pid, _)| pid)
 }

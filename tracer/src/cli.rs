@@ -1,4 +1,8 @@
-//! The command line: words to values, no logic.
+//! The command line: words to values, no logic. `captures`: options of what makes captures or reads them. `values`: how
+//! words are read.
+
+mod captures;
+mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -8,18 +12,20 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use tracer_ebpf::COMM_LEN;
 
+use self::values::{parse_duration, parse_interval, parse_ring_size, parse_state};
+pub use self::{
+    captures::{DiffArgs, ExportArgs, RecordArgs, ReplayArgs, ReportArgs, ReportFormat},
+    values::parse_errors,
+};
 use crate::{
     ceilings::{
         thresholds::{Threshold, Thresholds},
         what_if::{self, WhatIf},
     },
     check::Plan,
-    event::{Errno, State},
-    export::To,
+    event::State,
     filter::{self, Filter},
     kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
-    recording::trigger::Trigger,
-    table::Selection,
 };
 
 /// Which connection ceiling did this host hit, who hit it, toward which upstream?
@@ -119,146 +125,6 @@ pub struct TraceArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub run: RunArgs,
-}
-
-/// `socklife record`
-#[derive(Debug, Args)]
-pub struct RecordArgs {
-    /// The file; `-` for standard output.
-    #[arg(short, long, value_name = "FILE")]
-    pub output: PathBuf,
-    /// Overwrite what is there.
-    #[arg(long)]
-    pub force: bool,
-    /// Stop after this long: 30s, 500ms, 2m.
-    #[arg(long, value_parser = parse_duration)]
-    pub duration: Option<Duration>,
-    /// Largest size of a file, such as 100M: then recording ends, or goes on in the next file (--rotate).
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub max_size: Option<u64>,
-    /// Keep this many files: the newest is FILE, older ones are FILE.1, FILE.2, ...
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
-    pub rotate: Option<u32>,
-    /// Write only what happens around this: 'EADDRNOTAVAIL>100/s', 'failures>50/s', 'ephemeral-ports>90%'. With
-    /// --rotate it goes on waiting afterwards.
-    #[arg(long, value_name = "WHAT>N/s|CEILING>P%")]
-    pub trigger: Option<Trigger>,
-    /// How much of the time before the trigger is written.
-    #[arg(long, requires = "trigger", default_value = "30s", value_parser = parse_duration)]
-    pub before: Duration,
-    /// How much of the time after it.
-    #[arg(long, requires = "trigger", default_value = "30s", value_parser = parse_duration)]
-    pub after: Duration,
-    /// How much memory the time before may take.
-    #[arg(long, requires = "trigger", value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
-    pub memory: u64,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would show it")]
-    pub filter: FilterArgs,
-    /// How to print the totals at the end.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-    /// Which hooks may be used.
-    #[arg(long, value_enum, default_value_t)]
-    pub hooks: Hooks,
-    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
-    pub ring_size: u32,
-    /// Record while this command runs, and exit as it does.
-    #[arg(last = true, value_name = "COMMAND")]
-    pub command: Vec<OsString>,
-}
-
-/// `socklife export`
-#[derive(Debug, Args)]
-pub struct ExportArgs {
-    /// Captures of `socklife record`; `-` for standard input.
-    #[arg(required = true, value_name = "FILE")]
-    pub captures: Vec<PathBuf>,
-    /// Into what.
-    #[arg(long, value_enum)]
-    pub to: To,
-    /// Where to; `-` for standard output.
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    pub output: PathBuf,
-    /// Overwrite what is there.
-    #[arg(long)]
-    pub force: bool,
-    /// Failures only; what was lost is told all the same.
-    #[arg(long)]
-    pub failures: bool,
-}
-
-/// `socklife replay`
-#[derive(Debug, Args)]
-pub struct ReplayArgs {
-    /// The capture, as `socklife record` made it.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Draw with ASCII characters only, as where the locale is no UTF-8.
-    #[arg(long)]
-    pub ascii: bool,
-}
-
-/// `socklife report`
-#[derive(Debug, Args)]
-pub struct ReportArgs {
-    /// Captures, as `socklife record` makes them; `-` for standard input.
-    #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// How to print; if not said, as the name of the output ends: .html, .json, else text.
-    #[arg(long, value_enum)]
-    pub format: Option<ReportFormat>,
-    /// Where to, instead of standard output.
-    #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    /// Overwrite what is there.
-    #[arg(long, requires = "output")]
-    pub force: bool,
-    /// Most rows of each kind in text.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
-    pub top: usize,
-}
-
-impl ReportArgs {
-    /// How to print: as is said, or as the output's name ends.
-    #[must_use]
-    pub fn format(&self) -> ReportFormat {
-        let named = self.output.as_ref().and_then(|path| path.extension()?.to_str());
-        self.format.unwrap_or(match named {
-            Some("html" | "htm") => ReportFormat::Html,
-            Some("json") => ReportFormat::Json,
-            _ => ReportFormat::Text,
-        })
-    }
-}
-
-/// How to print a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-    /// One page that needs nothing but itself.
-    Html,
-}
-
-/// `socklife diff`
-#[derive(Debug, Args)]
-pub struct DiffArgs {
-    /// The capture before.
-    #[arg(value_name = "A")]
-    pub before: PathBuf,
-    /// The capture after.
-    #[arg(value_name = "B")]
-    pub after: PathBuf,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
-    /// Most rows of each kind in text.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
-    pub top: usize,
 }
 
 /// `socklife count`
@@ -446,90 +312,6 @@ pub struct RunArgs {
     pub ring_size: u32,
 }
 
-fn parse_rows(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(rows) if rows > 0 => Ok(rows),
-        _ => Err("give a number of rows from 1 on".to_owned()),
-    }
-}
-
-fn parse_state(text: &str) -> Result<State, String> {
-    text.parse()
-}
-
-/// Parses `--error`.
-///
-/// # Errors
-/// A name that errno(3) does not have.
-pub fn parse_errors(list: &[String]) -> Result<Selection, String> {
-    if list.iter().any(|item| item == "all") {
-        return Ok(Selection::All);
-    }
-    let errors: Result<_, String> = list.iter().map(|item| item.parse::<Errno>()).collect();
-    errors.map(Selection::Errors)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let seconds = text.parse::<f64>().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
-    let parsed = seconds.or_else(|| text.parse::<jiff::SignedDuration>().ok()?.try_into().ok());
-    match parsed {
-        Some(duration) if duration >= Duration::from_millis(1) => Ok(duration),
-        Some(_) => Err("it must be at least 1ms".to_owned()),
-        None => Err("give a number and a unit, such as 30s, 500ms or 2m".to_owned()),
-    }
-}
-
-/// How often the live view may be renewed.
-const INTERVALS: std::ops::RangeInclusive<Duration> =
-    Duration::from_millis(200)..=Duration::from_mins(1);
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
-    if INTERVALS.contains(&interval) {
-        Ok(interval)
-    } else {
-        Err("it must be from 200ms to 60s".to_owned())
-    }
-}
-
-/// Smallest and largest ring, bytes.
-const RING_SIZES: std::ops::RangeInclusive<u64> = 4096..=1 << 30;
-
-/// Smallest file that has room for anything, bytes.
-const MIN_SIZE: u64 = 64 << 10;
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let bytes = parse_bytes(text)?;
-    if bytes < MIN_SIZE { Err("it must be at least 64K".to_owned()) } else { Ok(bytes) }
-}
-
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" | "kib" => 1 << 10,
-        "m" | "mb" | "mib" => 1 << 20,
-        "g" | "gb" | "gib" => 1 << 30,
-        other => return Err(format!("no unit {other:?}; give bytes, or K, M, G")),
-    };
-    let number = digits.parse::<u64>().map_err(|_| "give a size such as 8M".to_owned())?;
-    Ok(number.saturating_mul(unit))
-}
-
-fn parse_ring_size(text: &str) -> Result<u32, String> {
-    let bytes = parse_bytes(text)?;
-    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    if !RING_SIZES.contains(&bytes) || bytes < page {
-        return Err(format!("out of range: it must be from {}K to 1G", page.max(4096) >> 10));
-    }
-    if !bytes.is_power_of_two() {
-        let below = 1u64 << bytes.ilog2();
-        return Err(format!("not a power of two: take {below} or {} bytes", below * 2));
-    }
-    u32::try_from(bytes).map_err(|_| "out of range".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -569,45 +351,5 @@ mod tests {
         assert_eq!(format("socklife report a -o b.json"), ReportFormat::Json);
         assert_eq!(format("socklife report a -o b.html --format text"), ReportFormat::Text);
         assert_eq!(format("socklife report a --format html"), ReportFormat::Html);
-    }
-
-    #[test]
-    fn ring_sizes() {
-        assert_eq!(parse_ring_size("8M"), Ok(8 << 20));
-        assert_eq!(parse_ring_size("4096"), Ok(4096));
-        assert_eq!(parse_ring_size("64KiB"), Ok(64 << 10));
-        assert_eq!(parse_ring_size("1G"), Ok(1 << 30));
-        assert!(parse_ring_size("2G").unwrap_err().contains("from 4K to 1G"));
-        assert!(parse_ring_size("1024").unwrap_err().contains("out of range"));
-        assert!(parse_ring_size("99999999999999G").unwrap_err().contains("out of range"));
-        assert_eq!(
-            parse_ring_size("3M").unwrap_err(),
-            "not a power of two: take 2097152 or 4194304 bytes"
-        );
-        assert!(parse_ring_size("8 parsecs").is_err());
-        assert!(parse_ring_size("").is_err());
-    }
-
-    #[test]
-    fn durations() {
-        assert_eq!(parse_duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
-        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert!(parse_duration("-1s").is_err());
-        assert!(parse_duration("0").is_err());
-        assert!(parse_duration("soon").unwrap_err().contains("30s"));
-        assert!(parse_duration("1e300").is_err());
-    }
-
-    #[test]
-    fn errors_to_count() {
-        let parse = |list: &[&str]| {
-            parse_errors(&list.iter().map(|&item| item.to_owned()).collect::<Vec<_>>())
-        };
-        assert_eq!(parse(&["all"]), Ok(Selection::All));
-        let two = parse(&["EADDRNOTAVAIL", "econnrefused"]).unwrap();
-        assert_eq!(two, Selection::Errors([Errno(99), Errno(111)].into()));
-        assert!(parse(&["EWHAT"]).unwrap_err().contains("EWHAT"));
     }
 }

@@ -6,7 +6,7 @@ mod words;
 mod tests;
 
 use std::{
-    cmp::Ordering,
+    cmp::{Ordering, Reverse},
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
@@ -34,6 +34,8 @@ const MAX_INCIDENTS: usize = 64;
 const MAX_OF_REASON: usize = 12;
 /// and most of these of one process.
 const MAX_OF_PROCESS: usize = 3;
+/// So many for one reason are put into words, those with most failures: there may be tens of thousands.
+const MAX_WORDED: usize = 128;
 /// More failures than this that are alike but for their upstream are one incident.
 const MAX_ALIKE: usize = 3;
 /// What is reached within so many seconds is worth a word,
@@ -76,7 +78,13 @@ pub struct Found {
 /// The incidents, worst first, and how many more there are.
 #[must_use]
 pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
-    let mut found: Vec<Found> = alike(facts.failing)
+    let mut groups = alike(facts.failing);
+    let all = groups.len();
+    if all > MAX_WORDED {
+        leave_most(&mut groups);
+    }
+    let unworded = all - groups.len();
+    let mut found: Vec<Found> = groups
         .iter()
         .filter_map(|group| {
             let (key, failing) = group.first()?;
@@ -105,7 +113,7 @@ pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
         |incident| Found { incident, reason: None, pid: None, whose: None, when_ns: None };
     found.extend(of_findings.map(of_finding));
     found.sort_by(|a, b| worst_first(&a.incident, &b.incident));
-    let total = found.len();
+    let total = found.len() + unworded;
     let (mut by_reason, mut by_process) = (HashMap::new(), HashMap::new());
     found.retain(|Found { reason, pid, .. }| {
         let (of_reason, of_process) = (
@@ -121,6 +129,19 @@ pub fn found(facts: &Facts<'_>) -> (Vec<Found>, u64) {
     found.truncate(MAX_INCIDENTS);
     let more = (total - found.len()) as u64;
     (found, more)
+}
+
+/// Of each reason those with most failures.
+fn leave_most(groups: &mut Vec<Group>) {
+    let count = |group: &Group| group.iter().map(|(_, failing)| failing.count).sum::<u64>();
+    let key = |group: &Group| group.first().map(|(key, _)| *key);
+    groups.sort_by_cached_key(|group| (Reverse(count(group)), key(group)));
+    let mut of_reason: HashMap<Option<Reason>, usize> = HashMap::new();
+    groups.retain(|group| {
+        let worded = of_reason.entry(key(group).and_then(|key| key.reason)).or_default();
+        *worded += 1;
+        *worded <= MAX_WORDED
+    });
 }
 
 /// Failures alike but for their upstream, or the name of a thread, most first: many of them are one incident.
@@ -329,7 +350,7 @@ fn judged_without(ceiling: &Ceiling, error: &str) -> Status {
 }
 
 fn most(who: &BTreeMap<u32, u64>) -> Option<u32> {
-    who.iter().max_by_key(|&(pid, count)| (count, std::cmp::Reverse(pid))).map(|(&pid, _)| pid)
+    who.iter().max_by_key(|&(pid, count)| (count, Reverse(pid))).map(|(&pid, _)| pid)
 }
 
 /// What to do where no finding is there yet to say it.

@@ -78,6 +78,30 @@ fn failures_alike_toward_many_upstreams_are_one_incident() {
 }
 
 #[test]
+fn of_very_many_the_worst_are_told_and_the_rest_is_counted() {
+    const UPSTREAMS: u32 = 900;
+    let failing = failing(|recent| {
+        for address in 0..UPSTREAMS {
+            let (event, failure) = testing::exhausted_to(0x0a00_0001 + address);
+            // The last ones fail most.
+            (0..=address / 300).for_each(|_| recent.note(&event, failure));
+        }
+    });
+    let (gauges, own_netns, window_s) = (&[][..], Some(7), 5.0);
+    let facts = Facts { failing: &failing, gauges, own_netns, window_s, losing: false };
+    let (found, more) = found(&facts);
+    assert_eq!(found.len() as u64 + more, u64::from(UPSTREAMS));
+    assert!(!found.is_empty() && found.len() <= MAX_OF_REASON);
+    for found in found {
+        assert!(
+            found.incident.sentence.ends_with("3.00 failures/s"),
+            "{}",
+            found.incident.sentence
+        );
+    }
+}
+
+#[test]
 fn what_is_nearly_full_is_told_before_it_fails() {
     let subject = Subject::Conntrack { netns: 9 };
     let judged = |used, status| {

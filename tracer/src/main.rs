@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
@@ -31,7 +31,7 @@ use socklife::{
     recording::{place::Place, scribe::Keeping},
     replay,
     report::{diff, fold},
-    run::{Run, Schedule, Stop},
+    run::{Run, Schedule, Stop, runtime},
     sampler::PortSampler,
     sink::{
         Sink, Totals, check_json, check_text,
@@ -200,9 +200,7 @@ fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
         trigger: args.trigger.map(|trigger| (trigger, args.after)),
         command: args.command.clone(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("can't start the runtime")?;
-    let recorded = runtime.block_on(record::run(&plan, say))?;
+    let recorded = runtime()?.block_on(record::run(&plan, say))?;
     if args.format == Format::Json {
         let mut out = Vec::new();
         // The same dates as a report of the recording has.
@@ -235,9 +233,7 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
         place: place.clone(),
         failures: args.failures,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("can't start the runtime")?;
-    let exported = runtime.block_on(export::run(plan))?;
+    let exported = runtime()?.block_on(export::run(plan))?;
     say(&export::summary(&exported, &place));
     Ok(ExitCode::SUCCESS)
 }
@@ -329,11 +325,7 @@ fn to_the_end(
     sink: &mut dyn Sink,
     sampler: Option<PortSampler>,
 ) -> Result<(Table, Totals, Option<Made>)> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("can't start the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let options =
             Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
         let stop = Stop::listen()?;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use tokio::{
+    runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval_at, sleep_until},
 };
@@ -18,6 +19,15 @@ use crate::{
     source::Batch,
     table::Table,
 };
+
+/// The runtime of a loop: one thread.
+///
+/// # Errors
+/// The system refuses.
+pub fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("can't start the runtime")
+}
 
 /// When a run ends, and how often it prints totals.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::tz::TimeZone;
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     },
     live::{Live, shot::Ground},
     lookout::{Found, Lookout, Pace},
-    run::{Stop, ticker, until},
+    run::{Stop, runtime, ticker, until},
     sink::clock::Clock,
     source::{self, Batch},
     table::{Selection, Table},
@@ -62,11 +62,7 @@ pub struct Plan {
 /// Standard output is no terminal, the terminal goes, or a filter can't be applied in the kernel.
 pub fn run(plan: &Plan) -> Result<Vec<String>> {
     keep_little_memory();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("can't start the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let stop = Stop::listen()?;
         let mut top = Top::begin(plan)?;
         let outcome = top.drive(plan, stop).await;

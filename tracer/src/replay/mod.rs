@@ -14,13 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use jiff::tz::TimeZone;
 use tokio::time::Interval;
 
 use self::player::Player;
 use crate::{
-    run::{Stop, ticker},
+    run::{Stop, runtime, ticker},
     sink::clock::Clock,
     tui::{
         message::Effect,
@@ -54,11 +54,7 @@ pub struct Plan {
 pub fn run(plan: &Plan) -> Result<Vec<String>> {
     keep_little_memory();
     let player = Player::open(&plan.file)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("can't start the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let stop = Stop::listen()?;
         let clock = Clock::new(player.header().epoch_ns, TimeZone::system());
         let mut model = Model::new(plan.look, clock);

@@ -1,0 +1,88 @@
+//! What the proxies' logs say: lines to [`Entry`]s. A line is hostile: it holds what clients sent.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A client got an answer (or none).
+    Answer(Answer),
+    /// Something went wrong.
+    Trouble(Trouble),
+}
+
+/// Why a try at an upstream failed, or a request did, as far as the log says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// No free local port: `EADDRNOTAVAIL`.
+    PortsExhausted,
+    /// The upstream refused the connection: `ECONNREFUSED`.
+    Refused,
+    /// The upstream reset it: `ECONNRESET`, `EPIPE`.
+    Reset,
+    /// The upstream closed it before it had answered.
+    ClosedEarly,
+    /// No connection in time.
+    ConnectTimeout,
+    /// A connection, but no answer in time.
+    ReadTimeout,
+    /// No route, no neighbour, or an ICMP error.
+    Unreachable,
+    /// The proxy has no free file: `EMFILE`, `ENFILE`.
+    OpenFiles,
+    /// The proxy's own limit: `worker_connections`, `maxconn`, a circuit breaker.
+    OwnLimit,
+    /// All servers were taken out of use, for failures before.
+    NoServer,
+    /// The upstream's answer could not be understood.
+    BadAnswer,
+    /// The connection to the upstream failed, and the log does not say why: the kernel does.
+    Connect,
+    /// Something else.
+    Other,
+}
+
+/// A line of an access log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// When the request was done, where that is said; of a time without a zone: in the zone that was given.
+    pub at: Option<Timestamp>,
+    /// The status that the client got; `None`: none (a TCP proxy, or a client that had gone).
+    pub status: Option<u16>,
+    /// The tries at upstreams, in order; the last one's outcome is the answer's. Empty: none, or the log does not say.
+    pub tries: Vec<Try>,
+    /// Tries beyond those listed, whose upstream is not said (HAProxy's `retries`).
+    pub retries: u32,
+    /// Why the proxy itself ended it; `None`: it did not, or the log does not say.
+    pub class: Option<Class>,
+}
+
+/// A try at an upstream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Try {
+    /// Where to, as the log has it: `10.0.0.9:9001`, `unix:/run/app`, `backend/server`, a cluster's name.
+    pub upstream: String,
+    /// Its address, where it is one.
+    pub address: Option<SocketAddr>,
+    /// The upstream's status, or the one that stands for its failure; `None`: not said.
+    pub status: Option<u16>,
+}
+
+/// A line of an error log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When.
+    pub at: Option<Timestamp>,
+    /// The process.
+    pub pid: Option<u32>,
+    /// What.
+    pub class: Class,
+    /// The errno in it.
+    pub errno: Option<u16>,
+    /// Where to: as [`Try::upstream`], without scheme and path; `None`: not toward an upstream, or not said.
+    pub upstream: Option<String>,
+    /// That, where it is an address.
+    pub address: Option<SocketAddr>,
+}

@@ -1,6 +1,16 @@
 //! Nginx: its processes, and what its configuration says.
 
+pub mod address;
+pub mod cmdline;
+mod collect;
+pub mod glob;
+mod include;
+pub mod lexer;
+pub mod lua;
+pub mod read;
+mod scope;
 pub mod settings;
+pub mod statements;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,6 @@
 //! What an Nginx configuration says of connections: of all its directives, those that decide a ceiling.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::HashMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,69 @@ pub struct Settings {
     pub unread: Vec<String>,
 }
 
+/// What Nginx does without any directive (`src/core/nginx.c`, `ngx_core_module_init_conf`; `src/event/ngx_event.c`,
+/// `DEFAULT_CONNECTIONS`).
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            worker_processes: Set { value: Some(1), place: None },
+            worker_connections: Set { value: 512, place: None },
+            worker_rlimit_nofile: None,
+            upstreams: Vec::new(),
+            passes: Vec::new(),
+            listens: Vec::new(),
+            error_logs: Vec::new(),
+            access_logs: Vec::new(),
+            files: Vec::new(),
+            unread: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The upstream that a directive passes to, where it names one. Names are compared without case, and a target
+    /// with a port is none (`ngx_http_upstream_add`).
+    #[must_use]
+    pub fn upstream_of(&self, pass: &Pass) -> Option<&Upstream> {
+        self.upstreams.iter().find(|upstream| upstream.takes(pass))
+    }
+
+    /// What leads to an address: directives that pass to it, and those that pass to an upstream which has it among
+    /// its servers. Names that are looked up and targets with variables are not known to lead anywhere.
+    pub fn toward(
+        &self,
+        address: IpAddr,
+        port: u16,
+    ) -> impl Iterator<Item = (&Pass, Option<&Upstream>)> {
+        let wanted = Some((address.to_canonical(), port));
+        let is = move |found: Option<(IpAddr, u16)>| {
+            found.map(|(address, port)| (address.to_canonical(), port)) == wanted
+        };
+        let here = self
+            .upstreams
+            .iter()
+            .filter(move |upstream| upstream.servers.iter().any(|server| is(server.address)));
+        let mut by_name = HashMap::new();
+        for upstream in here {
+            by_name
+                .entry((upstream.stream, upstream.name.to_ascii_lowercase()))
+                .or_insert(upstream);
+        }
+        self.passes.iter().filter_map(move |pass| {
+            match by_name.get(&(pass.stream, pass.target.to_ascii_lowercase())) {
+                Some(&upstream) => Some((pass, Some(upstream))),
+                None => is(pass.address).then_some((pass, None)),
+            }
+        })
+    }
+}
+
+impl Upstream {
+    fn takes(&self, pass: &Pass) -> bool {
+        self.stream == pass.stream && self.name.eq_ignore_ascii_case(&pass.target)
+    }
+}
+
 /// An `upstream` block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upstream {
@@ -86,6 +149,8 @@ pub struct Server {
 pub struct Pass {
     /// `proxy_pass`, ...
     pub directive: String,
+    /// In `stream`, whose upstreams have names of their own.
+    pub stream: bool,
     /// Where to, as it is written without scheme and path: an upstream's name, a host and port, or with variables.
     pub target: String,
     /// Its address where it is written as one, with the port of the scheme where none is written.

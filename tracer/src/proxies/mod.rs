@@ -2,7 +2,11 @@
 //! by its admin interface. It is read, and nothing is concluded here. What is read comes from other
 //! tenants too: paths, names and sizes are hostile.
 
+pub mod endpoint;
+pub mod envoy;
 pub mod files;
+pub mod haproxy;
+pub mod host;
 pub mod nginx;
 
 use serde::{Deserialize, Serialize};

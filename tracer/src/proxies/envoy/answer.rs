@@ -1,0 +1,424 @@
+//! The answers of the admin interface, as bytes, to what they say. They are protocol buffers printed as JSON
+//! (`envoy.admin.v3`): what is zero is left out, and numbers of 64 bits are text.
+
+use std::{borrow::Cow, collections::HashMap, net::SocketAddr};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+
+use super::{Cluster, Host, Limits, Listener, State};
+use crate::event::visible;
+
+/// The bodies of what is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// `/clusters?format=json`
+    pub clusters: Vec<u8>,
+    /// `/listeners?format=json`
+    pub listeners: Vec<u8>,
+    /// `/stats?format=json`, filtered.
+    pub stats: Vec<u8>,
+    /// `/runtime?format=json`
+    pub runtime: Vec<u8>,
+    /// `/config_dump`, of the bootstrap the version and the overload manager.
+    pub bootstrap: Vec<u8>,
+}
+
+/// A number, be it text.
+#[derive(Clone, Copy, Default)]
+struct Number(Option<u64>);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either<'a> {
+            Number(u64),
+            Text(#[serde(borrow)] Cow<'a, str>),
+            Other(IgnoredAny),
+        }
+        Ok(Self(match Either::deserialize(from)? {
+            Either::Number(number) => Some(number),
+            Either::Text(text) => text.parse().ok(),
+            Either::Other(_) => None,
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Clusters {
+    cluster_statuses: Vec<ClusterStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ClusterStatus {
+    name: String,
+    /// The name that its counts have: `alt_stat_name`.
+    observability_name: String,
+    circuit_breakers: Breakers,
+    host_statuses: Vec<HostStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Breakers {
+    thresholds: Vec<Threshold>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Threshold {
+    /// Left out: the default one.
+    priority: Option<String>,
+    max_connections: Number,
+    max_pending_requests: Number,
+    max_requests: Number,
+    max_retries: Number,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct HostStatus {
+    address: Address,
+    stats: Vec<Count>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Address {
+    socket_address: Option<SocketAddress>,
+}
+
+impl Address {
+    fn known(&self) -> Option<SocketAddr> {
+        let SocketAddress { address, port_value } = self.socket_address.as_ref()?;
+        Some(SocketAddr::new(address.parse().ok()?, port_value.0?.try_into().ok()?))
+    }
+}
+
+#[derive(Deserialize)]
+struct SocketAddress {
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    port_value: Number,
+}
+
+/// A count with its name; a histogram has neither.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Count {
+    name: String,
+    value: Number,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Stats {
+    stats: Vec<Count>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Listeners {
+    listener_statuses: Vec<ListenerStatus>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ListenerStatus {
+    name: String,
+    local_address: Address,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Runtime {
+    entries: HashMap<String, Entry>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    final_value: Number,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Dump {
+    configs: Vec<Config>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Config {
+    bootstrap: Bootstrap,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Bootstrap {
+    node: Node,
+    overload_manager: OverloadManager,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Node {
+    user_agent_build_version: Build,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Build {
+    version: Option<Version>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Version {
+    major_number: u32,
+    minor_number: u32,
+    patch: u32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct OverloadManager {
+    resource_monitors: Vec<Monitor>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Monitor {
+    typed_config: Downstream,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Downstream {
+    max_active_downstream_connections: Number,
+}
+
+/// What an Envoy says by its answers. Fields that are unknown here are passed over.
+///
+/// # Errors
+/// One is no such answer.
+pub fn parse(answers: &Answers) -> Result<State> {
+    let clusters: Clusters = json(&answers.clusters, "/clusters")?;
+    let listeners: Listeners = json(&answers.listeners, "/listeners")?;
+    let stats: Stats = json(&answers.stats, "/stats")?;
+    let runtime: Runtime = json(&answers.runtime, "/runtime")?;
+    let dump: Dump = json(&answers.bootstrap, "/config_dump")?;
+    let counts: HashMap<&str, u64> =
+        stats.stats.iter().filter_map(|it| Some((it.name.as_str(), it.value.0?))).collect();
+    let bootstraps = || dump.configs.iter().map(|config| &config.bootstrap);
+    let versions = bootstraps().filter_map(|it| it.node.user_agent_build_version.version.as_ref());
+    let monitors = bootstraps().flat_map(|bootstrap| &bootstrap.overload_manager.resource_monitors);
+    let monitor =
+        monitors.filter_map(|it| it.typed_config.max_active_downstream_connections.0).min();
+    let setting = |name: &str| runtime.entries.get(name).and_then(|entry| entry.final_value.0);
+    Ok(State {
+        version: versions
+            .map(|it| format!("{}.{}.{}", it.major_number, it.minor_number, it.patch))
+            .next()
+            .unwrap_or_default(),
+        clusters: clusters.cluster_statuses.iter().map(|it| cluster(it, &counts)).collect(),
+        listeners: self::listeners(&listeners, &counts, setting),
+        global_limit: monitor.or_else(|| setting("overload.global_downstream_max_connections")),
+    })
+}
+
+fn json<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T> {
+    serde_json::from_slice(body).with_context(|| format!("{what} is not as expected"))
+}
+
+/// The part of a count's name that stands for what has this name (`Stats::Utility::sanitizeStatsName`).
+fn in_counts(name: &str) -> String {
+    name.replace("://", "_").replace([':', '\0'], "_")
+}
+
+fn cluster(status: &ClusterStatus, counts: &HashMap<&str, u64>) -> Cluster {
+    let named = &status.observability_name;
+    let prefix = in_counts(if named.is_empty() { &status.name } else { named });
+    let count =
+        |name: &str| counts.get(format!("cluster.{prefix}.{name}").as_str()).copied().unwrap_or(0);
+    let thresholds = &status.circuit_breakers.thresholds;
+    let default = |it: &&Threshold| matches!(it.priority.as_deref(), None | Some("DEFAULT"));
+    let limits = thresholds.iter().find(default).map(|it| Limits {
+        max_connections: it.max_connections.0,
+        max_pending_requests: it.max_pending_requests.0,
+        max_requests: it.max_requests.0,
+        max_retries: it.max_retries.0,
+    });
+    Cluster {
+        name: visible(status.name.as_bytes()),
+        limits: limits.unwrap_or_default(),
+        active: count("upstream_cx_active"),
+        connections: count("upstream_cx_total"),
+        overflow: count("upstream_cx_overflow"),
+        connect_failures: count("upstream_cx_connect_fail"),
+        connect_timeouts: count("upstream_cx_connect_timeout"),
+        pending: count("upstream_rq_pending_active"),
+        pending_overflow: count("upstream_rq_pending_overflow"),
+        requests: count("upstream_rq_active"),
+        request_overflow: count("upstream_rq_active_overflow"),
+        retry_overflow: count("upstream_rq_retry_overflow"),
+        hosts: status.host_statuses.iter().map(host).collect(),
+    }
+}
+
+fn host(status: &HostStatus) -> Host {
+    let count = |name: &str| {
+        status.stats.iter().find(|it| it.name == name).and_then(|it| it.value.0).unwrap_or(0)
+    };
+    Host {
+        address: status.address.known(),
+        active: count("cx_active"),
+        connections: count("cx_total"),
+        connect_failures: count("cx_connect_fail"),
+    }
+}
+
+/// Listeners as their counts name them: by address, or by a prefix of their own.
+fn listeners(
+    listed: &Listeners,
+    counts: &HashMap<&str, u64>,
+    setting: impl Fn(&str) -> Option<u64>,
+) -> Vec<Listener> {
+    let by_address: HashMap<String, &ListenerStatus> = listed
+        .listener_statuses
+        .iter()
+        .filter_map(|it| Some((in_counts(&it.local_address.known()?.to_string()), it)))
+        .collect();
+    let own = |name: &&str| {
+        // Beside `admin` and `X.worker_0`.
+        let last = name.rsplit('.').next().unwrap_or_default();
+        *name != "admin" && last != "main_thread" && !last.starts_with("worker_")
+    };
+    let mut prefixes: Vec<&str> = counts
+        .keys()
+        .filter_map(|name| name.strip_prefix("listener.")?.strip_suffix(".downstream_cx_active"))
+        .filter(own)
+        .collect();
+    prefixes.sort_unstable();
+    let listener = |prefix: &str| {
+        let count = |name: &str| {
+            counts.get(format!("listener.{prefix}.{name}").as_str()).copied().unwrap_or(0)
+        };
+        let known = by_address.get(prefix);
+        let name = known.map_or(prefix, |it| it.name.as_str());
+        Listener {
+            name: visible(name.as_bytes()),
+            address: known.and_then(|it| it.local_address.known()),
+            active: count("downstream_cx_active"),
+            overflow: count("downstream_cx_overflow"),
+            global_overflow: count("downstream_global_cx_overflow"),
+            limit: setting(&format!("envoy.resource_limits.listener.{name}.connection_limit")),
+        }
+    };
+    prefixes.into_iter().map(listener).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proxies::envoy::http;
+
+    fn real() -> Answers {
+        let body = |answer: &[u8]| http::body(answer).unwrap();
+        Answers {
+            clusters: body(include_bytes!("../../../fixtures/envoy/clusters.http")),
+            listeners: body(include_bytes!("../../../fixtures/envoy/listeners.http")),
+            stats: body(include_bytes!("../../../fixtures/envoy/stats.http")),
+            runtime: body(include_bytes!("../../../fixtures/envoy/runtime.http")),
+            bootstrap: body(include_bytes!("../../../fixtures/envoy/bootstrap.http")),
+        }
+    }
+
+    #[test]
+    fn a_real_answer_says_what_it_says() {
+        let state = parse(&real()).unwrap();
+        assert_eq!((state.version.as_str(), state.global_limit), ("1.40.0", Some(40)));
+        let [app, shop] = state.clusters.as_slice() else { panic!("{:?}", state.clusters) };
+        let limits = Limits {
+            max_connections: Some(2),
+            max_pending_requests: Some(3),
+            max_requests: Some(100),
+            max_retries: Some(3),
+        };
+        assert_eq!((app.name.as_str(), app.limits), ("app", limits));
+        assert_eq!((app.active, app.connections, app.overflow), (2, 6, 5));
+        assert_eq!((app.connect_failures, app.connect_timeouts), (4, 0));
+        assert_eq!((app.pending, app.pending_overflow, app.requests), (2, 0, 2));
+        let host = Host {
+            address: Some("127.0.0.1:9011".parse().unwrap()),
+            active: 2,
+            connections: 2,
+            connect_failures: 0,
+        };
+        assert_eq!((app.hosts[0], app.hosts[1].connect_failures), (host, 4));
+        assert_eq!(
+            (shop.name.as_str(), shop.limits.max_connections),
+            ("outbound|80||shop.example:80", Some(1024))
+        );
+        let addresses: Vec<_> = shop.hosts.iter().map(|host| host.address).collect();
+        assert_eq!(addresses, [Some("[::1]:9".parse().unwrap()), None]);
+        let web = Listener {
+            name: "web".to_owned(),
+            address: Some("127.0.0.1:8080".parse().unwrap()),
+            active: 4,
+            overflow: 0,
+            global_overflow: 0,
+            limit: Some(30),
+        };
+        assert_eq!(state.listeners, [web]);
+    }
+
+    #[test]
+    fn a_clusters_counts_are_found_under_the_name_they_have() {
+        let mut answers = real();
+        let stats = String::from_utf8(answers.stats).unwrap();
+        let name = "cluster.outbound|80||shop.example_80.upstream_cx_active\",\"value\":";
+        assert!(stats.contains(name));
+        answers.stats = stats.replace(&format!("{name}0"), &format!("{name}7")).into_bytes();
+        assert_eq!(parse(&answers).unwrap().clusters[1].active, 7);
+    }
+
+    #[test]
+    fn the_runtimes_limit_counts_where_there_is_no_monitor() {
+        let answers = Answers {
+            bootstrap: b"{}".to_vec(),
+            runtime:
+                br#"{"entries":{"overload.global_downstream_max_connections":{"final_value":"5"}}}"#
+                    .to_vec(),
+            ..real()
+        };
+        assert_eq!(parse(&answers).unwrap().global_limit, Some(5));
+        let error = parse(&Answers { runtime: b"Bad Request".to_vec(), ..real() }).unwrap_err();
+        assert!(error.to_string().contains("/runtime is not as expected"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(which in 0..5, noise in ".{0,20}", at: prop::sample::Index) {
+            let mut answers = real();
+            let body = match which {
+                0 => &mut answers.clusters,
+                1 => &mut answers.listeners,
+                2 => &mut answers.stats,
+                3 => &mut answers.runtime,
+                _ => &mut answers.bootstrap,
+            };
+            let at = at.index(body.len());
+            let end = (at + noise.len()).min(body.len());
+            body.splice(at..end, noise.bytes());
+            drop(parse(&answers));
+        }
+    }
+}

@@ -1,8 +1,19 @@
-//! What the proxies' logs say: lines to [`Entry`]s. A line is hostile: it holds what clients sent.
+//! What the proxies' logs say: lines to [`Entry`]s. A line is hostile: it holds what clients sent. What a client
+//! could have made up is not believed; where that can't be told, the line is [`Parsed::Unknown`].
+//!
+//! - [`follow`]: whole lines of a file that grows and is rotated.
+//! - [`nginx_error`], [`nginx_access`], [`haproxy`], [`envoy`]: a line each. `fields`: what lines have in common.
+
+pub mod envoy;
+mod fields;
+pub mod follow;
+pub mod haproxy;
+pub mod nginx_access;
+pub mod nginx_error;
 
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,4 +96,41 @@ pub struct Trouble {
     pub upstream: Option<String>,
     /// That, where it is an address.
     pub address: Option<SocketAddr>,
+}
+
+/// What a line came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// It says something of interest.
+    Entry(Entry),
+    /// It was understood, and is of no interest.
+    Nothing,
+    /// It was not understood, or can be read in more than one way.
+    Unknown,
+}
+
+/// Whose log it is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Nginx's error log.
+    NginxError,
+    /// Nginx's access log.
+    NginxAccess(nginx_access::Format),
+    /// `HAProxy`'s log.
+    HaProxy,
+    /// Envoy's access log.
+    Envoy,
+}
+
+impl Kind {
+    /// What a line, given without its end, says. Times without a zone are in the given one.
+    #[must_use]
+    pub fn parse(&self, line: &[u8], zone: &TimeZone) -> Parsed {
+        match self {
+            Self::NginxError => nginx_error::parse(line, zone),
+            Self::NginxAccess(format) => format.parse(line),
+            Self::HaProxy => haproxy::parse(line, zone),
+            Self::Envoy => envoy::parse(line),
+        }
+    }
 }

@@ -220,6 +220,11 @@ fn by_details(said: &Said<'_>) -> Option<Class> {
         (b"connect_error:_113", Class::Unreachable),
     ];
     let texts = [said.details, said.reason];
+    // An address of its own that it was told to use: one in use has no port left, others are not the host's.
+    if texts.iter().any(|text| has(text, b"failed_to_bind_to_")) {
+        let in_use = texts.iter().any(|text| has(text, b"ddress_already_in_use"));
+        return Some(if in_use { Class::PortsExhausted } else { Class::Other });
+    }
     let found = |words: &[(&[u8], Class)]| {
         words
             .iter()

@@ -134,3 +134,6 @@ impl Kind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

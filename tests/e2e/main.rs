@@ -18,6 +18,7 @@ mod filters;
 mod loss;
 mod maps;
 mod nginx;
+mod proxies_nginx;
 mod reasons;
 mod record;
 mod record_trigger;
@@ -200,6 +201,7 @@ fn main() -> ExitCode {
         loss::tests(),
         maps::tests(),
         nginx::tests(),
+        proxies_nginx::tests(),
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),

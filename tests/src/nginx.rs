@@ -1,6 +1,10 @@
 //! A real Nginx as a reverse proxy.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -66,6 +70,8 @@ pub struct Blocks<'a> {
     pub events: Option<&'a str>,
     /// `http`
     pub http: &'a str,
+    /// How many workers; if `None`: [`WORKERS`].
+    pub workers: Option<usize>,
     /// `server`
     pub server: &'a str,
 }
@@ -73,6 +79,8 @@ pub struct Blocks<'a> {
 impl Nginx {
     /// Where it listens.
     pub const PORT: u16 = 8080;
+    /// The format of its access log.
+    pub const LOG_FORMAT: &str = "$status $upstream_status [$upstream_addr]";
 
     /// Starts it inside a namespace, in front of one upstream. `main` and `server` go into these blocks
     /// of its configuration.
@@ -88,20 +96,22 @@ impl Nginx {
     /// # Errors
     /// It doesn't start.
     pub fn start_with(namespace: &Namespace, upstream: &str, blocks: Blocks) -> Result<Self> {
-        let Blocks { main, events, http, server } = blocks;
+        let Blocks { main, events, http, server, workers } = blocks;
+        let workers = workers.unwrap_or(WORKERS);
         let events = events.unwrap_or("worker_connections 4096;");
         let directory = tempfile::Builder::new().prefix("socklife-nginx-").tempdir()?;
         let at = directory.path().display();
         let configuration = format!(
-            "daemon off; worker_processes {WORKERS}; {main} pid {at}/pid; error_log {at}/error.log;\n\
+            "daemon off; worker_processes {workers}; {main} pid {at}/pid; error_log {at}/error.log;\n\
              events {{ {events} }}\n\
              http {{ {http}\n\
-               log_format statuses '$status'; access_log {at}/access.log statuses;\n\
+               log_format statuses '{format}'; access_log {at}/access.log statuses;\n\
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;\n\
                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
                server {{ listen {port} reuseport; {server} location / {{ proxy_pass http://{upstream}; }} }}\n\
              }}\n",
             port = Self::PORT,
+            format = Self::LOG_FORMAT,
         );
         let file = directory.path().join("nginx.conf");
         fs::write(&file, configuration)?;
@@ -118,7 +128,7 @@ impl Nginx {
             anyhow::bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
         }
         let nginx = Self { master, directory };
-        wait_for("Nginx's workers", || Ok((nginx.workers()?.len() == WORKERS).then_some(())))?;
+        wait_for("Nginx's workers", || Ok((nginx.workers()?.len() == workers).then_some(())))?;
         Ok(nginx)
     }
 
@@ -132,12 +142,32 @@ impl Nginx {
         children.split_whitespace().map(|pid| pid.parse().context("a process id")).collect()
     }
 
+    /// Its error log.
+    #[must_use]
+    pub fn error_log(&self) -> PathBuf {
+        self.directory.path().join("error.log")
+    }
+
+    /// Its access log.
+    #[must_use]
+    pub fn access_log(&self) -> PathBuf {
+        self.directory.path().join("access.log")
+    }
+
     /// What its logs say so far.
     ///
     /// # Errors
     /// A log can't be read.
     pub fn logs(&self) -> Result<Logs> {
         Self::read(self.directory.path())
+    }
+
+    /// Has it read its configuration anew: new workers, and old ones that finish.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn reload(&self) -> Result<()> {
+        self.master.0.signal(Signal::SIGHUP)
     }
 
     /// Stops it, and reads its logs.
@@ -163,7 +193,8 @@ impl Nginx {
             }
         }
         for line in read(&access)?.lines() {
-            *logs.statuses.entry(line.trim().parse()?).or_default() += 1;
+            let status = line.split(' ').next().unwrap_or_default();
+            *logs.statuses.entry(status.parse()?).or_default() += 1;
         }
         Ok(logs)
     }

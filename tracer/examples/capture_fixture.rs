@@ -18,6 +18,7 @@ use socklife::{
         survey::{Scope, Surveyor},
     },
     live::captured::{Captured, Step},
+    proxies::Given,
     source::Live,
 };
 
@@ -31,7 +32,11 @@ async fn main() -> Result<()> {
     let filter = Filter { netns: netns?, ..Filter::default() };
     let options = Options { ring_size: 8 << 20, hooks: Hooks::default(), kernel_log: false };
     let kernel = Kernel::attach(&options, &filter)?;
-    let surveyor = Surveyor::new(Scope { namespaces: filter.which(), pids: Vec::new() });
+    let surveyor = Surveyor::new(Scope {
+        namespaces: filter.which(),
+        pids: Vec::new(),
+        given: Given::default(),
+    });
     let mut source = Live::new(kernel);
     let mut captured =
         Captured { epoch_ns: boot_epoch_ns(), own_netns: netns::own(), steps: Vec::new() };

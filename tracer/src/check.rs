@@ -68,8 +68,9 @@ pub fn worst_first(a: &Judged, b: &Judged) -> Ordering {
         Kind::EphemeralPorts => 0,
         Kind::OpenFiles => 1,
         Kind::Conntrack => 2,
-        Kind::AcceptQueue => 3,
-        Kind::TimeWait => 4,
+        Kind::ProxyConnections => 3,
+        Kind::AcceptQueue => 4,
+        Kind::TimeWait => 5,
     };
     (b.status.cmp(&a.status))
         .then(failed(b).cmp(&failed(a)))

@@ -2,6 +2,7 @@
 //! words are read.
 
 mod captures;
+mod logs;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -15,6 +16,7 @@ use tracer_ebpf::COMM_LEN;
 use self::values::{parse_duration, parse_interval, parse_ring_size, parse_state};
 pub use self::{
     captures::{DiffArgs, ExportArgs, RecordArgs, ReplayArgs, ReportArgs, ReportFormat},
+    logs::LogArgs,
     values::parse_errors,
 };
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
     event::State,
     filter::{self, Filter},
     kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
+    proxies::{Given, endpoint::Endpoint},
 };
 
 /// Which connection ceiling did this host hit, who hit it, toward which upstream?
@@ -130,12 +133,15 @@ pub struct TraceArgs {
 /// `socklife count`
 #[derive(Debug, Args)]
 pub struct CountArgs {
-    /// What to count: names of errors as in errno(3), or `all` failures.
-    #[arg(long, value_name = "LIST|all", default_value = "EADDRNOTAVAIL", value_delimiter = ',')]
+    /// What to count: names of errors as in errno(3), or `all` failures. Unless given: EADDRNOTAVAIL; beside logs, all.
+    #[arg(long, value_name = "LIST|all", value_delimiter = ',')]
     pub error: Vec<String>,
     /// Exit with 4 when the count is above N.
     #[arg(long, value_name = "N")]
     pub fail_over: Option<u64>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub logs: LogArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub filter: FilterArgs,
@@ -167,6 +173,15 @@ pub struct CheckArgs {
     /// The same under other settings, changing nothing.
     #[arg(long, value_name = "LIST", help = format!("The same under other settings, changing nothing: {}", what_if::KNOWN))]
     pub what_if: Option<WhatIf>,
+    /// Nginx's main configuration file, instead of the one that its master process names.
+    #[arg(long, value_name = "PATH")]
+    pub nginx_conf: Option<PathBuf>,
+    /// HAProxy's runtime socket, instead of the one of its configuration.
+    #[arg(long, value_name = "PATH|ADDRESS:PORT")]
+    pub haproxy_socket: Option<Endpoint>,
+    /// Envoy's admin interface, instead of the one of its bootstrap.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub envoy_admin: Option<Endpoint>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
@@ -188,8 +203,13 @@ impl CheckArgs {
             none if none.is_empty() => Which::All,
             some => Which::Only(some),
         };
+        let given = Given {
+            nginx_conf: self.nginx_conf.clone(),
+            haproxy_socket: self.haproxy_socket.clone(),
+            envoy_admin: self.envoy_admin.clone(),
+        };
         Ok(Plan {
-            scope: Scope { namespaces, pids: self.pid.clone() },
+            scope: Scope { namespaces, pids: self.pid.clone(), given },
             thresholds: Thresholds::new(self.warn.clone(), self.fail.clone())
                 .map_err(anyhow::Error::msg)?,
             interval: self.interval,

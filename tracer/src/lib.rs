@@ -26,6 +26,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod answers;
 pub mod capture;
 pub mod ceilings;
 pub mod check;

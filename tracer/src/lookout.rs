@@ -17,6 +17,7 @@ use crate::{
         survey::{Scope, Surveyor},
     },
     live::listing::Listing,
+    proxies::Given,
     usage::give_memory_back,
 };
 
@@ -100,7 +101,11 @@ impl Lookout {
         let (asks, asked) = mpsc::channel::<Lately>();
         let (answer, answers) = inbox::channel(1);
         let look = move || {
-            let surveyor = Surveyor::new(Scope { namespaces: filter.which(), pids: Vec::new() });
+            let surveyor = Surveyor::new(Scope {
+                namespaces: filter.which(),
+                pids: Vec::new(),
+                given: Given::default(),
+            });
             let mut history = History::sliding(WINDOW);
             let thresholds = Thresholds::default();
             let mut owners: Option<Known> = None;

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
+    answers::watch::Watch,
     ceilings::thresholds::Status,
     check,
     cli::{
@@ -282,16 +283,22 @@ fn style(colour: bool, top: usize) -> Style {
 }
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
-    let wanted = parse_errors(&args.error).unwrap_or_else(|why| {
-        Cli::command().error(ErrorKind::ValueValidation, format!("--error: {why}")).exit()
-    });
+    let usage = |why: String| -> ! { Cli::command().error(ErrorKind::ValueValidation, why).exit() };
+    let logs = args.logs.logs().unwrap_or_else(|why| usage(why));
+    let unless_given = [if logs.is_empty() { "EADDRNOTAVAIL" } else { "all" }.to_owned()];
+    let errors = if args.error.is_empty() { &unless_given[..] } else { &args.error };
+    let wanted = parse_errors(errors).unwrap_or_else(|why| usage(format!("--error: {why}")));
     let mut filter = args.filter.resolve()?;
     filter.failures = true;
     filter.errors = Some(wanted.clone());
     let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
+    let answers = match logs {
+        none if none.is_empty() => None,
+        logs => Some(Watch::begin(logs, TimeZone::system())?),
+    };
     let mut sink: Box<dyn Sink> = match args.run.format {
-        Format::Text => Box::new(text::Count::new(clock, text::colour())),
-        Format::Json => Box::new(json::Count::new(clock)),
+        Format::Text => Box::new(text::Count::new(clock, text::colour()).with_answers(answers)),
+        Format::Json => Box::new(json::Count::new(clock).with_answers(answers)),
     };
     let sampler = Some(PortSampler::default());
     let (table, ..) =

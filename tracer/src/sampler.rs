@@ -15,6 +15,7 @@ use crate::{
         snapshot::Which,
         survey::{Scope, Surveyor},
     },
+    proxies::Given,
     reason::Reason,
     table::Table,
 };
@@ -104,7 +105,7 @@ fn note(table: &mut Table, sample: Sample) {
 
 fn measure(surveyor: &OnceLock<Surveyor>, failing: Vec<FailureKey>) -> Sample {
     let which = Which::Only(failing.iter().filter_map(|key| key.netns).collect());
-    let scope = || Scope { namespaces: which.clone(), pids: Vec::new() };
+    let scope = || Scope { namespaces: which.clone(), pids: Vec::new(), given: Given::default() };
     let survey = surveyor.get_or_init(|| Surveyor::new(scope())).look(&which);
     for what in &survey.unseen {
         tracing::debug!("of ports in use: {what}");

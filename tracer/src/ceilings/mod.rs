@@ -9,6 +9,7 @@ pub mod ephemeral_ports;
 pub mod forecast;
 pub mod history;
 pub mod open_files;
+pub mod proxy;
 pub mod remedy;
 pub mod subject;
 pub mod tally;
@@ -66,7 +67,7 @@ pub struct Failed {
 pub type ErrorName = &'static str;
 
 /// All names that [`Failed::error`] may have.
-const ERRORS: [&str; 11] = [
+const ERRORS: [&str; 15] = [
     "EADDRNOTAVAIL",
     "EADDRINUSE",
     "EMFILE",
@@ -78,6 +79,10 @@ const ERRORS: [&str; 11] = [
     "sk_drops",
     "ListenOverflows",
     "ListenDrops",
+    "upstream_cx_overflow",
+    "upstream_rq_pending_overflow",
+    "downstream_cx_overflow",
+    "downstream_global_cx_overflow",
 ];
 
 /// One of [`ERRORS`]; a later version may have more.
@@ -263,6 +268,7 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
         found.extend(accept_queue::assess(namespace, &survey.owners));
     }
     found.extend(open_files::assess(survey, history));
+    found.extend(proxy::assess(survey));
     history.leave_out(most_left_out);
     history.note(survey.at_ns, &found);
     for ceiling in &mut found {

@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::proxy::Bound;
 use crate::event::Comm;
 
 /// The kinds, as output names them.
@@ -22,12 +23,20 @@ pub enum Kind {
     Conntrack,
     /// Connections that wait for `accept()` at a listener.
     AcceptQueue,
+    /// Connections that a proxy allows itself.
+    ProxyConnections,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::EphemeralPorts, Self::TimeWait, Self::OpenFiles, Self::Conntrack, Self::AcceptQueue];
+    pub const ALL: [Self; 6] = [
+        Self::EphemeralPorts,
+        Self::TimeWait,
+        Self::OpenFiles,
+        Self::Conntrack,
+        Self::AcceptQueue,
+        Self::ProxyConnections,
+    ];
 
     /// The name on the command line and in JSON.
     #[must_use]
@@ -38,6 +47,7 @@ impl Kind {
             Self::OpenFiles => "open-files",
             Self::Conntrack => "conntrack",
             Self::AcceptQueue => "accept-queue",
+            Self::ProxyConnections => "proxy-connections",
         }
     }
 }
@@ -98,6 +108,17 @@ pub enum Subject {
         /// Its cookie: several may share an address (`SO_REUSEPORT`).
         cookie: u64,
     },
+    /// Connections that a proxy allows itself.
+    Proxy {
+        /// Process id.
+        pid: u32,
+        /// Its name.
+        comm: Comm,
+        /// Its network namespace.
+        netns: Option<u32>,
+        /// Which.
+        bound: Bound,
+    },
 }
 
 impl Subject {
@@ -110,6 +131,7 @@ impl Subject {
             Self::Process { .. } | Self::Host => Kind::OpenFiles,
             Self::Conntrack { .. } => Kind::Conntrack,
             Self::Listener { .. } => Kind::AcceptQueue,
+            Self::Proxy { .. } => Kind::ProxyConnections,
         }
     }
 
@@ -123,6 +145,7 @@ impl Subject {
             Self::Process { .. } => "process",
             Self::Host => "host",
             Self::Listener { .. } => "listener",
+            Self::Proxy { bound, .. } => bound.scope(),
         }
     }
 
@@ -135,6 +158,7 @@ impl Subject {
             | Self::TimeWait { netns }
             | Self::Conntrack { netns }
             | Self::Listener { netns, .. } => Some(netns),
+            Self::Proxy { netns, .. } => netns,
             Self::Process { .. } | Self::Host => None,
         }
     }
@@ -159,6 +183,7 @@ impl fmt::Display for Subject {
             Self::Host => f.write_str("all processes"),
             Self::Conntrack { .. } => f.write_str("conntrack table"),
             Self::Listener { src, sport, .. } => write!(f, "{}", SocketAddr::new(*src, *sport)),
+            Self::Proxy { pid, comm, bound, .. } => write!(f, "{comm}[{pid}] {bound}"),
         }
     }
 }

@@ -252,6 +252,8 @@ fn failures_go_to_the_process_that_had_them() {
         open: 9,
         below_limit: 8,
         sockets: 1,
+        alone: 1,
+        alone_inferred: false,
         soft: 10,
         hard: 20,
     };

@@ -27,7 +27,10 @@ use super::{
     sock_diag::{self, ALL_STATES, Coverage, Socket},
     tables::{Held, Tables, Tuple},
 };
-use crate::ports::PortSet;
+use crate::{
+    ports::PortSet,
+    proxies::{self, Given, Proxies, host},
+};
 
 /// Most sockets of a survey: bounds its memory to some 600 MB.
 const MAX_SOCKETS: usize = 4_000_000;
@@ -44,6 +47,8 @@ pub struct Scope {
     pub namespaces: Which,
     /// Whose open files; empty: everybody's.
     pub pids: Vec<u32>,
+    /// Where proxies are to be read from, other than where they say.
+    pub given: Given,
 }
 
 /// This host at one time.
@@ -59,6 +64,9 @@ pub struct Survey {
     pub host_files: Option<(u64, u64)>,
     /// The largest soft limit that a process may be given (`fs.nr_open`).
     pub nr_open: Option<u64>,
+    /// What proxies say of themselves.
+    #[serde(default)]
+    pub proxies: Proxies,
     /// What could not be seen, and how to get it.
     pub unseen: Vec<String>,
 }
@@ -106,6 +114,7 @@ pub struct Surveyor {
     scope: Scope,
     /// Loaded while other things are looked at.
     tables: Arc<Loading>,
+    proxies: Mutex<proxies::Reader>,
 }
 
 /// What a thread loads.
@@ -140,20 +149,21 @@ impl Surveyor {
     /// Loads the programs that read the kernel's tables, where this may be done.
     #[must_use]
     pub fn new(scope: Scope) -> Self {
-        Self { scope, tables: Arc::new(Loading::begin()) }
+        let proxies = Mutex::new(proxies::Reader::new(scope.given.clone()));
+        Self { scope, tables: Arc::new(Loading::begin()), proxies }
     }
 
     /// Looks at the host now.
     #[must_use]
     pub fn take(&self) -> Survey {
-        self.take_with(|| Files::read(&self.scope))
+        self.take_with(|| Files::read(&self.scope, &self.proxies))
     }
 
     /// Looks at the host now, but for who has which socket open, which is taken from an earlier survey: what was
     /// opened since has no owner.
     #[must_use]
     pub fn take_again(&self, owners: Owners) -> Survey {
-        self.take_with(|| Files::again(owners))
+        self.take_with(|| Files::again(owners, &self.scope, &self.proxies))
     }
 
     fn take_with(&self, read: impl FnOnce() -> Files + Send) -> Survey {
@@ -241,13 +251,17 @@ struct Files {
     owners: Owners,
     host: Option<(u64, u64)>,
     nr_open: Option<u64>,
+    proxies: Proxies,
     unseen: Vec<String>,
 }
 
 impl Files {
-    fn read(scope: &Scope) -> Self {
+    fn read(scope: &Scope, proxies: &Mutex<proxies::Reader>) -> Self {
         let mut unseen = Vec::new();
-        let look = if scope.pids.is_empty() { Look::All } else { Look::Pids(&scope.pids) };
+        // Of a proxy's worker one must know what is its master's, too.
+        let parents = scope.pids.iter().filter_map(|&pid| host::parent(pid));
+        let with_parents: Vec<u32> = scope.pids.iter().copied().chain(parents).collect();
+        let look = if scope.pids.is_empty() { Look::All } else { Look::Pids(&with_parents) };
         let mut owners = Owners::find(look).unwrap_or_else(|error| {
             unseen.push(format!("open files: {error:#}"));
             Owners::default()
@@ -256,18 +270,28 @@ impl Files {
             let inside = |pid| netns::of_process(pid).is_some_and(|netns| wanted.contains(&netns));
             owners.files.retain(|files| inside(files.process.pid));
         }
-        Self::with(owners, unseen)
+        Self::with(owners, scope, proxies, unseen)
     }
 
-    fn again(mut owners: Owners) -> Self {
+    fn again(mut owners: Owners, scope: &Scope, proxies: &Mutex<proxies::Reader>) -> Self {
         let mut unseen = Vec::new();
         if let Err(error) = owners.recount() {
             unseen.push(format!("open files: {error:#}"));
         }
-        Self::with(owners, unseen)
+        Self::with(owners, scope, proxies, unseen)
     }
 
-    fn with(owners: Owners, mut unseen: Vec<String>) -> Self {
+    fn with(
+        mut owners: Owners,
+        scope: &Scope,
+        proxies: &Mutex<proxies::Reader>,
+        mut unseen: Vec<String>,
+    ) -> Self {
+        let proxies = proxies.lock().unwrap_or_else(PoisonError::into_inner).read(&owners);
+        unseen.extend(proxies.unread.iter().cloned());
+        if !scope.pids.is_empty() {
+            owners.files.retain(|files| scope.pids.contains(&files.process.pid));
+        }
         if owners.denied > 0 {
             unseen.push(format!(
                 "open files, and the sockets they are of, of processes that are hidden from this user (needs \
@@ -281,13 +305,14 @@ impl Files {
             Some((open, words.nth(1)?.parse().ok()?))
         });
         let nr_open = settings::read("fs/nr_open").ok().and_then(|text| settings::number(&text));
-        Self { owners, host, nr_open, unseen }
+        Self { owners, host, nr_open, proxies, unseen }
     }
 
     fn put_into(self, survey: &mut Survey) {
         survey.owners = self.owners;
         survey.host_files = self.host;
         survey.nr_open = self.nr_open;
+        survey.proxies = self.proxies;
         survey.unseen.extend(self.unseen);
     }
 }

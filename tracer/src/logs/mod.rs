@@ -137,3 +137,34 @@ impl Kind {
 
 #[cfg(test)]
 mod tests;
+
+impl Class {
+    /// The causes of a connection that did not come about.
+    pub const OF_CONNECT: [Self; 5] = [
+        Self::PortsExhausted,
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::Unreachable,
+        Self::OpenFiles,
+    ];
+
+    /// The stable name, as output has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PortsExhausted => "ports-exhausted",
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::ClosedEarly => "closed-early",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ReadTimeout => "read-timeout",
+            Self::Unreachable => "unreachable",
+            Self::OpenFiles => "open-files",
+            Self::OwnLimit => "own-limit",
+            Self::NoServer => "no-server",
+            Self::BadAnswer => "bad-answer",
+            Self::Connect => "no-connection",
+            Self::Other => "other",
+        }
+    }
+}

@@ -10,7 +10,7 @@ mod json;
 use jiff::tz::TimeZone;
 
 use self::format::Values;
-pub use self::format::{Escape, Format};
+pub use self::format::Format;
 use super::{
     Answer, Entry, Parsed, Try,
     fields::{common_time, epoch_time, iso_time, status, tried},

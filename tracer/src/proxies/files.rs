@@ -6,6 +6,7 @@ use std::{
     io::{self, Read},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
@@ -52,6 +53,14 @@ impl Rooted {
         // Of a chroot the link shows where it is outside.
         let inside = cwd.strip_prefix(&seen).unwrap_or(&cwd);
         Ok(Self { root, cwd: Path::new("/").join(inside) })
+    }
+
+    /// When a file was changed last.
+    ///
+    /// # Errors
+    /// It isn't there, or may not be reached.
+    pub fn modified(&self, path: &Path) -> io::Result<SystemTime> {
+        File::from(self.find(path)?).metadata()?.modified()
     }
 
     /// Opens what is there without reading it, such as a socket.

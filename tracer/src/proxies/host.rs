@@ -23,12 +23,20 @@ fn read(pid: u32, name: &str) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The words of its command line, each ended by a zero byte, or the title that it gave itself.
+///
+/// # Errors
+/// It is gone.
+pub fn command_line(pid: u32) -> io::Result<Vec<u8>> {
+    read(pid, "cmdline")
+}
+
 /// The words of its command line, its own name first.
 ///
 /// # Errors
 /// It is gone.
 pub fn arguments(pid: u32) -> io::Result<Vec<OsString>> {
-    let bytes = read(pid, "cmdline")?;
+    let bytes = command_line(pid)?;
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(&bytes);
     Ok(bytes.split(|&byte| byte == 0).map(|word| OsString::from_vec(word.to_vec())).collect())
 }

@@ -77,6 +77,8 @@ struct Place {
     pid: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     comm: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -227,8 +229,15 @@ fn user_row(ceiling: &Ceiling, user: &User) -> UserRow {
 
 fn place(subject: &Subject) -> Place {
     let netns = subject.netns();
-    match *subject {
-        Subject::Upstream { src, dst, dport, interface, range, .. } => Place {
+    match subject {
+        Subject::Proxy { pid, comm, bound, .. } => Place {
+            netns,
+            pid: Some(*pid),
+            comm: Some(comm.to_string()),
+            name: bound.name().map(ToString::to_string),
+            ..Place::default()
+        },
+        &Subject::Upstream { src, dst, dport, interface, range, .. } => Place {
             netns,
             src: Some(src),
             dst: Some(dst),
@@ -237,11 +246,11 @@ fn place(subject: &Subject) -> Place {
             range: range.map(|(first, last)| [first, last]),
             ..Place::default()
         },
-        Subject::BindPool { src, .. } => Place { netns, src: Some(src), ..Place::default() },
-        Subject::Listener { src, sport, .. } => {
+        &Subject::BindPool { src, .. } => Place { netns, src: Some(src), ..Place::default() },
+        &Subject::Listener { src, sport, .. } => {
             Place { netns, src: Some(src), sport: Some(sport), ..Place::default() }
         }
-        Subject::Process { pid, comm } => {
+        &Subject::Process { pid, comm } => {
             Place { pid: Some(pid), comm: Some(comm.to_string()), ..Place::default() }
         }
         Subject::TimeWait { .. } | Subject::Conntrack { .. } | Subject::Host => {

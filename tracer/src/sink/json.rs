@@ -10,6 +10,7 @@ use super::{
     facts::{Facts, shown},
 };
 use crate::{
+    answers::{summary::Summary, watch::Watch},
     event::Event,
     failures::{FailureKey, FailureRow},
     kernel::cgroup::Cgroups,
@@ -122,6 +123,8 @@ struct CountLine<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unseen: &'a [&'static str],
     by: Vec<CountRow<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<Summary>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -162,13 +165,20 @@ pub(super) struct CountRow<'a> {
 #[derive(Debug)]
 pub struct Count {
     clock: Clock,
+    answers: Option<Watch>,
 }
 
 impl Count {
     /// `clock` dates the first and last failure of a row.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock }
+        Self { clock, answers: None }
+    }
+
+    /// Tells of failed answers of proxies, too.
+    #[must_use]
+    pub fn with_answers(self, answers: Option<Watch>) -> Self {
+        Self { answers, ..self }
     }
 }
 
@@ -212,6 +222,7 @@ impl Sink for Count {
             unlisted: table.unlisted(),
             unseen: &totals.unseen,
             by: by.collect(),
+            answers: self.answers.as_ref().map(|answers| answers.summary(table)),
         };
         line(&count, out);
     }

@@ -1,6 +1,7 @@
 //! Where the road ends: one file for each way to print. A sink only formats; it writes into the
 //! buffer that it is given.
 
+pub mod answers_text;
 pub mod check_json;
 pub mod check_text;
 pub mod clock;

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    Sink, Totals,
+    Sink, Totals, answers_text,
     clock::Clock,
     columns::{Columns, Side},
 };
 use crate::{
+    answers::watch::Watch,
     event::{Call, Event, Known, Loss, State, Subject},
     failures::{FailureKey, FailureRow},
     human::thousands,
@@ -235,6 +236,7 @@ impl Sink for Trace {
 pub struct Count {
     clock: Clock,
     paint: Paint,
+    answers: Option<Watch>,
 }
 
 /// Process ids that a row of text names.
@@ -244,7 +246,13 @@ impl Count {
     /// `clock` dates the first and last failure of a row; `colour`: paint.
     #[must_use]
     pub fn new(clock: Clock, colour: bool) -> Self {
-        Self { clock, paint: Paint(colour) }
+        Self { clock, paint: Paint(colour), answers: None }
+    }
+
+    /// Tells of failed answers of proxies, too.
+    #[must_use]
+    pub fn with_answers(self, answers: Option<Watch>) -> Self {
+        Self { answers, ..self }
     }
 
     fn cells(&mut self, (key, row): (&FailureKey, &FailureRow), netns: bool) -> Vec<String> {
@@ -323,6 +331,11 @@ impl Sink for Count {
             thousands(totals.produced),
         );
         self.paint.line(if table.failures() > 0 { RED } else { "" }, &total, out);
+        if let Some(answers) = &self.answers {
+            for line in answers_text::lines(&answers.summary(table)) {
+                self.paint.line("", &line, out);
+            }
+        }
     }
 }
 

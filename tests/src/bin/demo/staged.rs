@@ -74,6 +74,7 @@ impl<'a> Staged<'a> {
             events: Some(&events),
             http: &http,
             server: "limit_req zone=z burst=1000; proxy_connect_timeout 2s;",
+            workers: None,
         };
         let nginx = Nginx::start_with(&link.near, &to, blocks)?;
         let clients = None;

@@ -110,6 +110,10 @@ pub(super) fn usage(ceiling: &Ceiling) -> String {
         Subject::Process { .. } => {
             format!("{}: {used} of {limit} files open ({percent} %)", ceiling.subject)
         }
+        Subject::Proxy { pid, comm, bound, .. } => {
+            let units = bound.units();
+            format!("{comm}[{pid}]: {used} of {limit} {units} by {bound} ({percent} %)")
+        }
         Subject::Host => format!("all processes: {used} of {limit} files open ({percent} %)"),
         Subject::Conntrack { .. } if full => {
             format!("new connections are dropped: conntrack table full ({used} of {limit})")

@@ -8,17 +8,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem;
 
-/// How Nginx escapes values: `escape=` of `log_format`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Escape {
-    /// `"`, `\`, control characters and non-ASCII bytes as `\xHH`.
-    #[default]
-    Default,
-    /// As in strings of JSON.
-    Json,
-    /// Not at all.
-    None,
-}
+use crate::proxies::nginx::settings::Escape;
 
 /// How lines of an access log are read.
 #[derive(Clone, Debug)]

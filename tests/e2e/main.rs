@@ -19,6 +19,7 @@ mod loss;
 mod maps;
 mod nginx;
 mod proxies_nginx;
+mod nginx_conf;
 mod reasons;
 mod record;
 mod record_trigger;
@@ -67,7 +68,7 @@ pub(crate) enum Need {
     Chromium,
     /// tmux, which is a terminal.
     Tmux,
-    /// Python with DuckDB, pandas and pyarrow.
+    /// Python with what `python::interpreter` installs.
     Python,
     /// Connection tracking, whose size is the host's own.
     Conntrack,
@@ -202,6 +203,7 @@ fn main() -> ExitCode {
         maps::tests(),
         nginx::tests(),
         proxies_nginx::tests(),
+        nginx_conf::tests(),
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),

@@ -1,4 +1,4 @@
-//! Python with what people look at exports with, in a virtual environment below `target/tools`.
+//! Python with what people look at exports with, and another reader of Nginx's configurations, in a virtual environment below `target/tools`.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// What is installed from PyPI.
-const PACKAGES: [&str; 3] = ["duckdb==2.0.1", "pandas==3.1.1", "pyarrow==26.0.1"];
+const PACKAGES: [&str; 4] =
+    ["duckdb==2.0.1", "pandas==3.1.1", "pyarrow==26.0.1", "crossplane==0.5.8"];
 
 /// The interpreter of the environment, which is made where it isn't there yet.
 ///

@@ -67,9 +67,9 @@ enum Task {
         #[arg(long)]
         write_docs: bool,
     },
-    /// Fuzz the reader of captures.
+    /// Fuzz the readers of foreign input: captures, configurations.
     Fuzz {
-        /// For how long.
+        /// For how long each.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },

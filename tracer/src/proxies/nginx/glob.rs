@@ -47,13 +47,12 @@ impl Pattern {
                 (b'\\', [byte, after @ ..]) => (Piece::Byte(*byte), after),
                 (b'?', _) => (Piece::Any, after),
                 (b'*', _) => (Piece::Star, after),
-                (b'[', _) if open_sets < MOST_OPEN_SETS => match set(after) {
-                    Some((set, after)) => (Piece::Set(set), after),
-                    None => {
-                        open_sets += 1;
-                        (Piece::Byte(b'['), after)
-                    }
-                },
+                (b'[', _) if open_sets < MOST_OPEN_SETS => {
+                    let found = set(after);
+                    open_sets += u32::from(found.is_none());
+                    found
+                        .map_or((Piece::Byte(b'['), after), |(set, after)| (Piece::Set(set), after))
+                }
                 _ => (Piece::Byte(*byte), after),
             };
             if !matches!((pieces.last(), &piece), (Some(Piece::Star), Piece::Star)) {
@@ -209,7 +208,7 @@ mod tests {
         for pattern in
             ["*a".repeat(2000) + "b", "*".to_owned() + &"a".repeat(127) + "b", "[[:".repeat(1300)]
         {
-            for _ in 0..200 {
+            for _ in 0..40 {
                 assert!(!Pattern::new(pattern.as_bytes()).matches(name.as_bytes()));
             }
         }

@@ -202,6 +202,15 @@ fn grpc_and_websockets() {
 }
 
 #[test]
+fn lua() {
+    let settings = fixture("lua.conf");
+    assert_eq!(settings.worker_connections.value, 77);
+    assert_eq!(listens(&settings), [(Some(8081), None, false)]);
+    assert_eq!(passes(&settings), ["proxy_pass 10.7.0.1:7000 | 10.7.0.1 7000 | - | false"]);
+    assert_eq!(settings.passes[0].place.line, 21);
+}
+
+#[test]
 fn odd_quoting() {
     let settings = fixture("quoting.conf");
     assert_eq!(settings.worker_processes.value, Some(3));

@@ -20,6 +20,7 @@ mod maps;
 mod nginx;
 mod proxies_nginx;
 mod nginx_conf;
+mod proxies;
 mod reasons;
 mod record;
 mod record_trigger;
@@ -45,6 +46,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use serde_json::Value;
 use socklife_tests::{
     conntrack::{MAX as CONNTRACK_MAX, NFT},
+    envoy,
+    haproxy::HAPROXY,
     page::CHROMIUM,
     process::keep_inherited_files,
     python::interpreter,
@@ -64,6 +67,10 @@ pub(crate) enum Need {
     Tracefs,
     /// Nginx and wrk.
     Nginx,
+    /// HAProxy.
+    HaProxy,
+    /// Envoy, from PyPI.
+    Envoy,
     /// A browser.
     Chromium,
     /// tmux, which is a terminal.
@@ -118,6 +125,12 @@ impl Machine {
         }
         if let Some(why) = missing(&["/usr/sbin/nginx", "/usr/bin/wrk"]) {
             unmet.push((Need::Nginx, why));
+        }
+        if let Some(why) = missing(&[HAPROXY]) {
+            unmet.push((Need::HaProxy, why));
+        }
+        if let Err(why) = envoy::program() {
+            unmet.push((Need::Envoy, format!("{why:#}")));
         }
         if let Some(why) = missing(&[CHROMIUM]) {
             unmet.push((Need::Chromium, why));
@@ -204,6 +217,7 @@ fn main() -> ExitCode {
         nginx::tests(),
         proxies_nginx::tests(),
         nginx_conf::tests(),
+        proxies::tests(),
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),

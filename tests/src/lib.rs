@@ -1,10 +1,12 @@
-//! The harness of the end-to-end tests: network namespaces, processes, Nginx, and socklife itself.
+//! The harness of the end-to-end tests: network namespaces, processes, proxies, and socklife itself.
 //!
 //! Everything made here goes away when its guard is dropped, on a failing test too.
 
 pub mod check;
 pub mod conntrack;
 pub mod course;
+pub mod envoy;
+pub mod haproxy;
 pub mod net;
 pub mod nginx;
 pub mod page;

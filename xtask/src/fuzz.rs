@@ -1,10 +1,6 @@
 //! Fuzzing on the stable compiler: libFuzzer with the coverage that LLVM's own pass counts.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result};
 
@@ -22,10 +18,33 @@ const FLAGS: &[&str] = &[
     "fuzzing",
 ];
 
-/// Targets, and the file or directory of fixtures that each begins from.
-const TARGETS: &[(&str, &str)] = &[("capture", "incidents-v1.socklife"), ("nginx_conf", "nginx")];
+/// A file to begin with, and the byte that is put before it.
+type Seed = (Option<u8>, &'static str);
 
-/// Fuzzes each reader for so long. It ends at the first input that makes one panic, and keeps that.
+/// Targets, and what each begins with.
+const TARGETS: &[(&str, &[Seed])] = &[
+    ("capture", &[(None, "incidents-v1.socklife")]),
+    (
+        "nginx_conf",
+        &[
+            (None, "nginx/tls_proxy.conf"),
+            (None, "nginx/ingress.conf"),
+            (None, "nginx/quoting.conf"),
+            (None, "nginx/lua.conf"),
+        ],
+    ),
+    (
+        "proxy_answers",
+        &[
+            (Some(0), "haproxy/operator.txt"),
+            (Some(4), "envoy/clusters.http"),
+            (Some(4), "envoy/stats.http"),
+            (Some(6), "envoy/bootstrap.http"),
+        ],
+    ),
+];
+
+/// Fuzzes each target for so long. It ends at the first input that makes one panic, and keeps that.
 pub(crate) fn run_all(seconds: u64) -> Result<()> {
     let host = capture(Command::new("rustc").arg("-vV"))?;
     let host = host.lines().find_map(|line| line.strip_prefix("host: ")).context("no host")?;
@@ -35,31 +54,20 @@ pub(crate) fn run_all(seconds: u64) -> Result<()> {
         .args(["--target", host, "--target-dir"])
         .arg(&target)
         .env("RUSTFLAGS", FLAGS.join(" ")))?;
-    for (name, fixtures) in TARGETS {
-        println!("== {name}");
+    for &(name, seeds) in TARGETS {
         let corpus = target.join("corpus").join(name);
         fs::create_dir_all(&corpus).with_context(|| corpus.display().to_string())?;
-        seed(&root().join("tracer/fixtures").join(fixtures), &corpus)?;
+        for (at, &(kind, seed)) in seeds.iter().enumerate() {
+            let fixture = root().join("tracer/fixtures").join(seed);
+            let bytes = fs::read(&fixture).with_context(|| fixture.display().to_string())?;
+            // The headers and what comes first: the whole would take the fuzzer's time.
+            let begin = &bytes[..bytes.len().min(60_000)];
+            fs::write(corpus.join(format!("seed-{at}")), [kind.as_slice(), begin].concat())?;
+        }
         let mut fuzz = Command::new(target.join(host).join("release").join(name));
         fuzz.arg(format!("-max_total_time={seconds}")).args(["-max_len=65536", "-timeout=20"]);
-        fuzz.arg(format!("-artifact_prefix={}/", target.display())).arg(&corpus);
+        fuzz.arg(format!("-artifact_prefix={}/{name}-", target.display())).arg(&corpus);
         run(&mut fuzz)?;
-    }
-    Ok(())
-}
-
-/// Copies a file, or the files of a directory, to where a target begins from.
-fn seed(fixtures: &Path, corpus: &Path) -> Result<()> {
-    let files: Vec<PathBuf> = if fixtures.is_dir() {
-        fs::read_dir(fixtures)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?
-    } else {
-        vec![fixtures.to_owned()]
-    };
-    for file in files.iter().filter(|file| file.is_file()) {
-        let content = fs::read(file).with_context(|| file.display().to_string())?;
-        let name = file.file_name().context("a file without a name")?;
-        // The headers and what comes first: the whole would take the fuzzer's time.
-        fs::write(corpus.join(name), &content[..content.len().min(60_000)])?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ enum Task {
         #[arg(long)]
         write_docs: bool,
     },
-    /// Fuzz the readers of foreign input: captures, configurations.
+    /// Fuzz the readers of foreign input: captures, configurations, answers and logs of proxies.
     Fuzz {
         /// For how long each.
         #[arg(long, default_value_t = 60)]

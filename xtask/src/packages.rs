@@ -28,6 +28,7 @@ const TO_BUILD: &[Package] = &[
 /// For the end-to-end tests.
 const TO_TEST: &[Package] = &[
     Package { name: "nginx-light", file: "/usr/sbin/nginx" },
+    Package { name: "haproxy", file: "/usr/sbin/haproxy" },
     Package { name: "wrk", file: "/usr/bin/wrk" },
     Package { name: "iproute2", file: "/usr/share/doc/iproute2/copyright" },
     Package { name: "nftables", file: "/usr/sbin/nft" },

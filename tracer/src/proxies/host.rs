@@ -81,7 +81,8 @@ pub fn places(pid: u32) -> io::Result<Vec<Rooted>> {
     Ok(places)
 }
 
-/// A process, and where it is. `None`: it is gone.
+/// A process, and where it is; without its cgroup and its start, which [`crate::kernel::owners`] knows. `None`: it is
+/// gone.
 #[must_use]
 pub fn located(pid: u32) -> Option<Located> {
     let bytes = read(pid, "comm").ok()?;

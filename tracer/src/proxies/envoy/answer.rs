@@ -249,10 +249,10 @@ fn cluster(status: &ClusterStatus, counts: &HashMap<&str, u64>) -> Cluster {
     let thresholds = &status.circuit_breakers.thresholds;
     let default = |it: &&Threshold| matches!(it.priority.as_deref(), None | Some("DEFAULT"));
     let limits = thresholds.iter().find(default).map(|it| Limits {
-        max_connections: it.max_connections.0,
-        max_pending_requests: it.max_pending_requests.0,
-        max_requests: it.max_requests.0,
-        max_retries: it.max_retries.0,
+        connections: it.max_connections.0,
+        pending: it.max_pending_requests.0,
+        requests: it.max_requests.0,
+        retries: it.max_retries.0,
     });
     Cluster {
         name: visible(status.name.as_bytes()),
@@ -347,10 +347,10 @@ mod tests {
         assert_eq!((state.version.as_str(), state.global_limit), ("1.40.0", Some(40)));
         let [app, shop] = state.clusters.as_slice() else { panic!("{:?}", state.clusters) };
         let limits = Limits {
-            max_connections: Some(2),
-            max_pending_requests: Some(3),
-            max_requests: Some(100),
-            max_retries: Some(3),
+            connections: Some(2),
+            pending: Some(3),
+            requests: Some(100),
+            retries: Some(3),
         };
         assert_eq!((app.name.as_str(), app.limits), ("app", limits));
         assert_eq!((app.active, app.connections, app.overflow), (2, 6, 5));
@@ -364,7 +364,7 @@ mod tests {
         };
         assert_eq!((app.hosts[0], app.hosts[1].connect_failures), (host, 4));
         assert_eq!(
-            (shop.name.as_str(), shop.limits.max_connections),
+            (shop.name.as_str(), shop.limits.connections),
             ("outbound|80||shop.example:80", Some(1024))
         );
         let addresses: Vec<_> = shop.hosts.iter().map(|host| host.address).collect();

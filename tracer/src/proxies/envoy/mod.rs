@@ -80,14 +80,14 @@ pub struct Cluster {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
-    /// Connections at once. An HTTP/1.1 request beyond it waits.
-    pub max_connections: Option<u64>,
-    /// Requests that wait for a connection.
-    pub max_pending_requests: Option<u64>,
-    /// Requests at once.
-    pub max_requests: Option<u64>,
-    /// Retries at once.
-    pub max_retries: Option<u64>,
+    /// Connections at once (`max_connections`). An HTTP/1.1 request beyond it waits.
+    pub connections: Option<u64>,
+    /// Requests that wait for a connection (`max_pending_requests`).
+    pub pending: Option<u64>,
+    /// Requests at once (`max_requests`).
+    pub requests: Option<u64>,
+    /// Retries at once (`max_retries`).
+    pub retries: Option<u64>,
 }
 
 /// An upstream host.

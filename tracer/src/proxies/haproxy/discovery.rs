@@ -96,7 +96,7 @@ fn read(files: &dyn Files, path: &Path, to: &mut Vec<u8>) -> Result<()> {
 #[must_use]
 pub fn sockets(configuration: &[u8]) -> Vec<Result<Endpoint, String>> {
     let lines = configuration.split(|&byte| byte == b'\n');
-    lines.filter_map(|line| socket(line)).collect()
+    lines.filter_map(socket).collect()
 }
 
 fn socket(line: &[u8]) -> Option<Result<Endpoint, String>> {

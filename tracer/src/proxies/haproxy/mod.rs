@@ -161,8 +161,8 @@ pub fn read(process: Located, given: Option<&Endpoint>) -> Result<HaProxy> {
     }
 }
 
-/// Reads the HAProxys among processes: masters are left out, and of workers those from before a reload are named with
-/// the new one. What could not be read is said in a person's words.
+/// Reads those processes of HAProxy: masters are left out, and workers from before a reload are named with the new
+/// one. What could not be read is said in a person's words.
 #[must_use]
 pub fn read_all(processes: &[Located]) -> (Vec<HaProxy>, Vec<String>) {
     let (mut read, mut finishing): (Vec<HaProxy>, Vec<Located>) = (Vec::new(), Vec::new());
@@ -176,7 +176,7 @@ pub fn read_all(processes: &[Located]) -> (Vec<HaProxy>, Vec<String>) {
             }
             Ok(it) => read.push(it),
             Err(error) => {
-                unread.push(format!("HAProxy (process {pid}) could not be read: {error:#}"))
+                unread.push(format!("HAProxy (process {pid}) could not be read: {error:#}"));
             }
         }
     }

@@ -42,6 +42,19 @@ const TARGETS: &[(&str, &[Seed])] = &[
             (Some(6), "envoy/bootstrap.http"),
         ],
     ),
+    (
+        "logs",
+        &[
+            (Some(0), "logs/nginx-error.log"),
+            (Some(1), "logs/haproxy.log"),
+            (Some(2), "logs/envoy.log"),
+            (Some(2), "logs/envoy-json.log"),
+            (Some(3), "logs/nginx-access-combined.log"),
+            (Some(6), "logs/nginx-access-json.log"),
+            (Some(4), "logs/nginx-access-upstream.log"),
+            (Some(7), "logs/nginx-access-spaces.log"),
+        ],
+    ),
 ];
 
 /// Fuzzes each target for so long. It ends at the first input that makes one panic, and keeps that.

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::OFlags;
@@ -12,9 +13,9 @@ use rustix::fs::OFlags;
 /// Longest line, in bytes: what is longer is cut. Nginx's error log has lines of at most 2047, `HAProxy` of 1024 by
 /// default; headers in access logs are as long as the proxy's buffers for them.
 pub const LONGEST: usize = 64 << 10;
-/// So many polls in a row without anything new, and a file that was rotated away is let go. Its writer holds it
-/// until it is told (Nginx by `USR1`), which is soon after.
-const IDLE_POLLS: u32 = 10;
+/// So long without anything new, and a file that was rotated away is let go. Its writer holds it until it is told
+/// (Nginx by `USR1`), which a rotation of many logs does at its end.
+const QUIET: Duration = Duration::from_secs(60);
 /// Most files that were rotated away and are still read.
 const MOST_OLD: usize = 8;
 
@@ -91,8 +92,8 @@ struct Tail {
     /// Where the next byte is.
     at: u64,
     lines: Lines,
-    /// Polls in a row that found nothing.
-    idle: u32,
+    /// When there was something new.
+    news: Instant,
 }
 
 impl Tail {
@@ -118,7 +119,7 @@ impl Tail {
             return Err(refused(path, "is compressed: unpack it first, as zcat does, into a file"));
         }
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { file, identity, at: 0, lines: Lines::default(), idle: 0 })
+        Ok(Self { file, identity, at: 0, lines: Lines::default(), news: Instant::now() })
     }
 
     /// Goes to the end. A line that has begun there is none of ours.
@@ -141,7 +142,9 @@ impl Tail {
             self.lines.begun.clear();
             self.lines.skipping = false;
         }
-        self.idle = if length > self.at { 0 } else { self.idle.saturating_add(1) };
+        if length > self.at {
+            self.news = Instant::now();
+        }
         let mut chunk = [0; 32 << 10];
         while self.at < length {
             let want = usize::try_from(length - self.at).unwrap_or(usize::MAX).min(chunk.len());
@@ -219,7 +222,7 @@ impl Follower {
         for tail in self.old.iter_mut().chain(&mut self.current) {
             self.truncated += u64::from(tail.poll(each)?);
         }
-        let gone = |tail: &Tail| tail.idle >= IDLE_POLLS;
+        let gone = |tail: &Tail| tail.news.elapsed() >= QUIET;
         while self.old.first().is_some_and(gone) || self.old.len() > MOST_OLD {
             let mut tail = self.old.remove(0);
             tail.lines.finish(each);
@@ -242,7 +245,7 @@ impl Follower {
         // What was written to the old one before the new one was there comes first.
         if let Some(mut old) = self.current.take() {
             self.truncated += u64::from(old.poll(each)?);
-            old.idle = 0;
+            old.news = Instant::now();
             self.old.push(old);
             self.rotated += 1;
         }

@@ -280,7 +280,7 @@ fn agree(counted: &Value, logs: &Logs, failing: &Failing) -> Result<()> {
         ensure!(seen.contains(&count("kernel")), "beside {left} 499s: {}", by[0]);
         ensure!(counted["lost"] == 0, "lost: {counted}");
     }
-    let lines = upstreams.iter().flat_map(|it| of(it)).filter_map(|by| by["lines"].as_u64());
+    let lines = upstreams.iter().flat_map(of).filter_map(|by| by["lines"].as_u64());
     let lines: u64 = lines.sum();
     let errno = match failing.class {
         "ports-exhausted" => 99,

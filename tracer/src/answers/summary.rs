@@ -1,6 +1,6 @@
 //! What an account comes to: of each upstream the failed answers, what explains them, and what the kernel saw.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -70,7 +70,7 @@ pub struct ByClass {
 pub fn summary(
     account: &Account,
     kernel: &Kernel,
-    addresses: &HashMap<String, String>,
+    addresses: &BTreeMap<String, String>,
     lines_unknown: u64,
 ) -> Summary {
     let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
@@ -188,13 +188,13 @@ mod tests {
         let to = |upstream: &str| Some(upstream.to_owned());
         let mut kernel = Kernel::from([((to("10.0.0.9:80"), Class::PortsExhausted), 40)]);
         kernel.insert((to("10.0.0.7:80"), Class::Refused), 1000);
-        let sum = summary(&account, &kernel, &HashMap::new(), 0);
+        let sum = summary(&account, &kernel, &BTreeMap::new(), 0);
         assert_eq!((sum.failed, sum.explained, sum.share), (10, 10, Some(1.0)));
         let by = &sum.upstreams[0].by[0];
         assert_eq!((by.class, by.answers, by.kernel), ("ports-exhausted", 10, Some(40)));
         assert!(!by.inferred);
         // Nobody failed toward it: unexplained.
-        let sum = summary(&account, &Kernel::new(), &HashMap::new(), 0);
+        let sum = summary(&account, &Kernel::new(), &BTreeMap::new(), 0);
         assert_eq!((sum.explained, sum.unexplained), (0, 10));
     }
 
@@ -208,7 +208,7 @@ mod tests {
             ((to.clone(), Class::Refused), 10),
             ((to, Class::Reset), 500),
         ]);
-        let addresses = HashMap::from([("app/s1".to_owned(), "10.0.0.9:80".to_owned())]);
+        let addresses = BTreeMap::from([("app/s1".to_owned(), "10.0.0.9:80".to_owned())]);
         let sum = summary(&account, &kernel, &addresses, 0);
         let by: Vec<_> =
             sum.upstreams[0].by.iter().map(|by| (by.class, by.answers, by.inferred)).collect();

@@ -1,7 +1,7 @@
 //! Follows the logs, on a thread of its own, and folds them into an account.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -18,10 +18,12 @@ use super::{
     summary::{Summary, summary},
 };
 use crate::{
+    kernel::owners::{Look, Owners},
     logs::{
         Kind, Parsed,
         follow::{Follower, From},
     },
+    proxies::{Given, Reader},
     table::Table,
 };
 
@@ -41,7 +43,7 @@ pub struct Log {
 #[derive(Debug)]
 pub struct Watch {
     shared: Arc<Mutex<Followed>>,
-    addresses: HashMap<String, String>,
+    addresses: BTreeMap<String, String>,
     _enough: mpsc::Sender<()>,
 }
 
@@ -83,7 +85,9 @@ impl Followed {
                 failed.get_or_insert_with(|| error.to_string());
             }
         }
-        answers.into_iter().for_each(|entry| account.note(entry));
+        for entry in answers {
+            account.note(entry);
+        }
     }
 }
 
@@ -98,6 +102,8 @@ impl Watch {
             sees_answers: logs.iter().any(|log| !matches!(log.kind, Kind::NginxError)),
             ..Account::default()
         };
+        let haproxy = logs.iter().any(|log| matches!(log.kind, Kind::HaProxy));
+        let addresses = if haproxy { addresses() } else { BTreeMap::new() };
         let opened = logs.into_iter().map(|log| {
             let follower = Follower::open(&log.path, From::End)
                 .with_context(|| format!("can't follow {}", log.path.display()))?;
@@ -115,7 +121,7 @@ impl Watch {
         };
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(follow);
         thread.context("can't start a thread to follow logs")?;
-        Ok(Self { shared, addresses: HashMap::new(), _enough: enough })
+        Ok(Self { shared, addresses, _enough: enough })
     }
 
     /// What the logs come to now, beside the kernel's failures.
@@ -128,4 +134,16 @@ impl Watch {
         sum.broken_off.clone_from(&followed.failed);
         sum
     }
+}
+
+/// Where `HAProxy`'s servers are, by the names that its log has: those of the ones that run and can be asked.
+fn addresses() -> BTreeMap<String, String> {
+    // Without them it is the kernel's failures that no log names an upstream for.
+    let owners = Owners::find(Look::All).unwrap_or_default();
+    let running = Reader::new(Given::default()).read(&owners).haproxy;
+    let servers = running.iter().flat_map(|haproxy| &haproxy.state.servers);
+    let named = servers.filter_map(|server| {
+        Some((format!("{}/{}", server.backend, server.name), server.address?.to_string()))
+    });
+    named.collect()
 }

@@ -20,8 +20,13 @@ pub struct LogArgs {
     /// Nginx's access log; its format is found out, or given by --nginx-log-format.
     #[arg(long, value_name = "PATH")]
     pub nginx_access_log: Vec<PathBuf>,
-    /// The text of its log_format: '$remote_addr [$time_local] $status $upstream_addr'.
-    #[arg(long, value_name = "TEXT", requires = "nginx_access_log")]
+    /// The text of its format.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "nginx_access_log",
+        help = "The text of its log_format: '$remote_addr [$time_local] $status $upstream_addr $upstream_status'"
+    )]
     pub nginx_log_format: Option<String>,
     /// HAProxy's log (option httplog or tcplog), as a syslog daemon writes it.
     #[arg(long, value_name = "PATH")]

@@ -30,6 +30,7 @@ pub(super) fn number<T: TryFrom<u64>>(digits: &[u8]) -> Option<T> {
 }
 
 /// A status of HTTP: three digits, and 0 is none (Envoy's, of what is not HTTP). Outer `None`: no status at all.
+#[expect(clippy::option_option, reason = "no status, and what is none, differ")]
 pub(super) fn status(text: &[u8]) -> Option<Option<u16>> {
     match text {
         b"-" | b"-1" | b"" | b"0" => Some(None),
@@ -63,7 +64,7 @@ pub(super) fn nginx_time(text: &[u8; 19], zone: &TimeZone) -> Option<Timestamp> 
         return None;
     };
     let clock = [*clock1, *clock2, *c1, *i1, *i2, *c2, *s1, *s2];
-    let date = civil(number(y)?, number(&[*m1, *m2])?, number(&[*d1, *d2])?, &clock, 0)?;
+    let date = civil(number(y)?, number(&[*m1, *m2])?, number(&[*d1, *d2])?, clock, 0)?;
     zone.to_timestamp(date).ok()
 }
 
@@ -75,7 +76,7 @@ pub(super) fn common_time(text: &[u8], zone: &TimeZone) -> Option<Timestamp> {
     else {
         return None;
     };
-    let clock = date.last_chunk::<8>()?;
+    let clock = *date.last_chunk::<8>()?;
     let month = MONTHS.iter().position(|name| name[..] == *month)?;
     let thousandths = match rest {
         [b'.', thousandths @ ..] if thousandths.len() == 3 => number::<i32>(thousandths)?,
@@ -113,11 +114,11 @@ pub(super) fn later(at: Timestamp, milliseconds: u32) -> Option<Timestamp> {
 }
 
 /// A date, and a clock as in `12:26:09`.
-fn civil(year: i16, month: i8, day: i8, clock: &[u8; 8], thousandths: i32) -> Option<DateTime> {
+fn civil(year: i16, month: i8, day: i8, clock: [u8; 8], thousandths: i32) -> Option<DateTime> {
     let [h1, h2, b':', m1, m2, b':', s1, s2] = clock else { return None };
-    let (hour, minute) = (number(&[*h1, *h2])?, number(&[*m1, *m2])?);
+    let (hour, minute) = (number(&[h1, h2])?, number(&[m1, m2])?);
     // A leap second counts as the one before it.
-    let second: i8 = number(&[*s1, *s2])?;
+    let second: i8 = number(&[s1, s2])?;
     DateTime::new(year, month, day, hour, minute, second.min(59), thousandths * 1_000_000).ok()
 }
 

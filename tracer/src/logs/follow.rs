@@ -15,7 +15,7 @@ use rustix::fs::OFlags;
 pub const LONGEST: usize = 64 << 10;
 /// So long without anything new, and a file that was rotated away is let go. Its writer holds it until it is told
 /// (Nginx by `USR1`), which a rotation of many logs does at its end.
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_mins(1);
 /// Most files that were rotated away and are still read.
 const MOST_OLD: usize = 8;
 
@@ -123,7 +123,7 @@ impl Tail {
     }
 
     /// Goes to the end. A line that has begun there is none of ours.
-    fn to_end(&mut self) -> io::Result<()> {
+    fn skip_all(&mut self) -> io::Result<()> {
         self.at = self.file.metadata()?.len();
         let mut last = [b'\n'];
         if let Some(before) = self.at.checked_sub(1) {
@@ -145,7 +145,7 @@ impl Tail {
         if length > self.at {
             self.news = Instant::now();
         }
-        let mut chunk = [0; 32 << 10];
+        let mut chunk = [0; 16 << 10];
         while self.at < length {
             let want = usize::try_from(length - self.at).unwrap_or(usize::MAX).min(chunk.len());
             let got = match self.file.read_at(&mut chunk[..want], self.at) {
@@ -189,7 +189,7 @@ impl Follower {
     pub fn open(path: &Path, from: From) -> io::Result<Self> {
         let mut tail = Tail::open(path).map_err(|error| named(path, error))?;
         if from == From::End {
-            tail.to_end().map_err(|error| named(path, error))?;
+            tail.skip_all().map_err(|error| named(path, error))?;
         }
         Ok(Self { current: Some(tail), ..Self::absent(path, from) })
     }

@@ -71,7 +71,7 @@ fn answer(message: &[u8], zone: &TimeZone) -> Option<Answer> {
     let (timers, rest) = word(rest)?;
     let (first, rest) = word(rest)?;
     // Of TCP three timers, and no status.
-    let tcp = timers.iter().filter(|byte| **byte == b'/').count() == 2;
+    let tcp = timers.split(|byte| *byte == b'/').count() == 3;
     let (answered, state, rest) = if tcp {
         let (state, rest) = word(rest)?;
         (None, state, rest)
@@ -103,27 +103,23 @@ fn answer(message: &[u8], zone: &TimeZone) -> Option<Answer> {
 )]
 fn class(cause: u8, when: u8, no_server: bool) -> Option<Option<Class>> {
     Some(match (cause, when) {
-        (b'-', _) => None,
-        // Clients that aborted, or sent nothing; and what was refused by a rule, or served without a server.
-        (b'C' | b'c' | b'L', _) => None,
-        (b'P', b'R' | b'T' | b'-') => None,
+        // Clients that aborted, or sent nothing; what was refused by a rule, or served without a server.
+        (b'-' | b'C' | b'c' | b'L', _) | (b'P', b'R' | b'T' | b'-') => None,
         (b'S', b'C') if no_server => Some(Class::NoServer),
-        (b'S', b'C') => Some(Class::Connect),
+        // Of resources, that is memory, sockets or ports, its other lines say which.
+        (b'S' | b'R', b'C') => Some(Class::Connect),
         (b's', b'C') => Some(Class::ConnectTimeout),
         // Waiting for a server or a slot of one.
         (b's' | b'S', b'Q') => Some(Class::OwnLimit),
         // A reset and a mere close look alike.
         (b'S', b'H' | b'D' | b'L') => Some(Class::ClosedEarly),
         (b's', _) => Some(Class::ReadTimeout),
-        (b'S', _) => Some(Class::Other),
         // The process's limit of sockets.
         (b'P', b'C') => Some(Class::OpenFiles),
         // Refused since it is malformed, or by a rule for answers.
         (b'P', b'H' | b'D' | b'L') => Some(Class::BadAnswer),
-        // Memory, sockets or ports: its other lines say which.
-        (b'R', b'C') => Some(Class::Connect),
         // Killed by the administrator or since the server went down or up, and errors inside.
-        (b'R' | b'P' | b'K' | b'D' | b'U' | b'I', _) => Some(Class::Other),
+        (b'S' | b'R' | b'P' | b'K' | b'D' | b'U' | b'I', _) => Some(Class::Other),
         _ => return None,
     })
 }

@@ -6,15 +6,17 @@
 
 mod format;
 mod json;
+mod variable;
 
 use jiff::tz::TimeZone;
 
-use self::format::Values;
 pub use self::format::Format;
+use self::format::Values;
 use super::{
     Answer, Entry, Parsed, Try,
     fields::{common_time, epoch_time, iso_time, status, tried},
 };
+pub use crate::proxies::nginx::settings::Escape;
 
 impl Format {
     /// What a line, given without its end, says. What can be read in more than one way is unknown.

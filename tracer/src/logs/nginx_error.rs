@@ -20,6 +20,8 @@ use crate::event::MAX_ERRNO;
 
 /// Longest line, without its end (`NGX_MAX_ERROR_STR` in `src/core/ngx_log.h`): a longer one was cut.
 const LONGEST: usize = 2047;
+/// What comes before an upstream's name, after a request.
+const FIELD: &[u8] = b"\", upstream: \"";
 /// Before which the tag of syslog has to be.
 const LONGEST_HEADER: usize = 300;
 
@@ -232,7 +234,6 @@ fn upstream(fields: &[u8], whole: bool) -> Option<&[u8]> {
     if let Some(value) = fields.strip_prefix(b"upstream: \"") {
         return name(value);
     }
-    const FIELD: &[u8] = b"\", upstream: \"";
     let mut found = memmem::find_iter(fields, FIELD)
         .map(|at| fields.get(at + FIELD.len()..).and_then(name))
         .take_while(|_| whole);

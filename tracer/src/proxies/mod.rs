@@ -64,7 +64,9 @@ impl Reader {
             Some(at) => each(&of(b"envoy"), |it| envoy::read(it, Some(at))),
         };
         unread.extend(haproxy.1.into_iter().chain(envoy.1));
-        unread.iter_mut().for_each(|why| *why = made_visible(why).into_owned());
+        for why in &mut unread {
+            *why = made_visible(why).into_owned();
+        }
         Proxies { nginx, haproxy: haproxy.0, envoy: envoy.0, unread }
     }
 }

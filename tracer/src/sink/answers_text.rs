@@ -79,7 +79,7 @@ fn sum(summary: &Summary) -> String {
 
 fn rows(upstream: &Explained, tries_only: bool, columns: &mut Columns) {
     let status = |code: u16| if code == 0 { "none".to_owned() } else { code.to_string() };
-    let statuses: Vec<_> = upstream.statuses.iter().map(|(code, _)| status(*code)).collect();
+    let statuses: Vec<_> = upstream.statuses.keys().map(|code| status(*code)).collect();
     let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
     for by in &upstream.by {
         let mark = if by.inferred { "~" } else { "" };

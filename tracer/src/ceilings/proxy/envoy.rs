@@ -29,7 +29,7 @@ pub(super) fn assess(envoy: &Envoy) -> Vec<Ceiling> {
     let mut clusters = Vec::new();
     for cluster in &state.clusters {
         let name = Name::new(&cluster.name);
-        if let Some(limit) = cluster.limits.max_connections {
+        if let Some(limit) = cluster.limits.connections {
             let keys = "upstream_cx_active of /stats, max_connections of /clusters";
             let overflow = [("upstream_cx_overflow", cluster.overflow)];
             let bound = Bound::Cluster(name.clone());
@@ -40,7 +40,7 @@ pub(super) fn assess(envoy: &Envoy) -> Vec<Ceiling> {
             ));
             clusters.push(ceiling);
         }
-        if let Some(limit) = cluster.limits.max_pending_requests {
+        if let Some(limit) = cluster.limits.pending {
             let keys = "upstream_rq_pending_active of /stats, max_pending_requests of /clusters";
             let overflow = [("upstream_rq_pending_overflow", cluster.pending_overflow)];
             let bound = Bound::Pending(name.clone());

@@ -23,7 +23,7 @@ impl Name {
     #[must_use]
     pub fn new(name: &str) -> Self {
         let end = name.floor_char_boundary(LONGEST_NAME);
-        Self(visible(name[..end].as_bytes()).into())
+        Self(visible(&name.as_bytes()[..end]).into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Nginx. `ngx_get_connection` (`src/core/ngx_connection.c`) gives each connection a slot of its worker's
 //! `worker_connections`: those to clients and to upstreams, the listeners, and the channel to the master. Where none is
-//! free it closes idle ones, and then says "worker_connections are not enough".
+//! free it closes idle ones, and then says so: "`worker_connections` are not enough".
 
 use std::{
     collections::{HashMap, HashSet},

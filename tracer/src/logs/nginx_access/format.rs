@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use memchr::memmem;
 
+use super::variable::{Field, Set, Variable, variable};
+
 use crate::proxies::nginx::settings::Escape;
 
 /// How lines of an access log are read.
@@ -35,17 +37,6 @@ pub enum Error {
     Adjacent(String),
 }
 
-/// What can be of interest in a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Status,
-    Addresses,
-    Statuses,
-    Local,
-    Iso,
-    Epoch,
-}
-
 /// Values of interest, as they are in the line.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Values<'a> {
@@ -55,39 +46,6 @@ pub(super) struct Values<'a> {
     pub(super) local: Option<&'a [u8]>,
     pub(super) iso: Option<&'a [u8]>,
     pub(super) epoch: Option<&'a [u8]>,
-}
-
-/// Bytes that a value can have.
-#[derive(Clone, Debug)]
-struct Set(Box<[bool; 256]>);
-
-impl Set {
-    fn of(has: impl Fn(u8) -> bool) -> Self {
-        let mut set = Box::new([false; 256]);
-        for byte in 0..=255 {
-            set[usize::from(byte)] = has(byte);
-        }
-        Self(set)
-    }
-
-    fn has(&self, byte: u8) -> bool {
-        self.0[usize::from(byte)]
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.0.iter_mut().zip(other.0.iter()).for_each(|(mine, theirs)| *mine |= theirs);
-    }
-}
-
-/// A variable.
-#[derive(Clone, Debug)]
-struct Variable {
-    field: Option<Field>,
-    set: Set,
-    /// Values of tries, separated by `, ` and ` : `.
-    list: bool,
-    /// It can have a client's text.
-    open: bool,
 }
 
 /// How the place of a literal is found.
@@ -373,60 +331,4 @@ fn list_begin(text: &[u8]) -> Option<usize> {
 
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-fn variable(name: &str, escape: Escape) -> Variable {
-    let number = |byte: u8| byte.is_ascii_digit() || b".-".contains(&byte);
-    let closed = |field, set| Variable { field, set, list: false, open: false };
-    let list = |field, set| Variable { field, set, list: true, open: false };
-    match name {
-        "status" => closed(Some(Field::Status), Set::of(number)),
-        "msec" => closed(Some(Field::Epoch), Set::of(number)),
-        "time_iso8601" => {
-            let iso = |byte: u8| byte.is_ascii_alphanumeric() || b"+-:".contains(&byte);
-            closed(Some(Field::Iso), Set::of(iso))
-        }
-        "time_local" => {
-            let local = |byte: u8| byte.is_ascii_alphanumeric() || b"+-:/ ".contains(&byte);
-            closed(Some(Field::Local), Set::of(local))
-        }
-        "upstream_addr" => {
-            let address =
-                |byte: u8| byte.is_ascii_alphanumeric() || b"._:/@[]-+%~, ".contains(&byte);
-            list(Some(Field::Addresses), Set::of(address))
-        }
-        "upstream_status" => {
-            list(Some(Field::Statuses), Set::of(|byte| number(byte) || b":, ".contains(&byte)))
-        }
-        "upstream_response_time"
-        | "upstream_connect_time"
-        | "upstream_header_time"
-        | "upstream_queue_time"
-        | "upstream_response_length"
-        | "upstream_bytes_received"
-        | "upstream_bytes_sent" => {
-            list(None, Set::of(|byte| number(byte) || b":, ".contains(&byte)))
-        }
-        "body_bytes_sent"
-        | "bytes_sent"
-        | "request_time"
-        | "request_length"
-        | "connection"
-        | "connection_requests"
-        | "pid"
-        | "server_port"
-        | "remote_port"
-        | "gzip_ratio" => closed(None, Set::of(number)),
-        "remote_addr" | "server_addr" | "request_id" | "scheme" | "pipe" => {
-            closed(None, Set::of(|byte| byte.is_ascii_alphanumeric() || b".:-".contains(&byte)))
-        }
-        _ => {
-            let set = match escape {
-                Escape::Default => Set::of(|byte| (b' '..=b'~').contains(&byte) && byte != b'"'),
-                Escape::Json => Set::of(|byte| byte >= b' ' && byte != b'"'),
-                Escape::None => Set::of(|_| true),
-            };
-            Variable { field: None, set, list: false, open: true }
-        }
-    }
 }

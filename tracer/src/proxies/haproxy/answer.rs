@@ -172,6 +172,7 @@ mod tests {
         let [web, tcp] = state.frontends.as_slice() else { panic!("{:?}", state.frontends) };
         assert_eq!((web.name.as_str(), web.current, web.limit, web.most), ("web", 5, Some(20), 5));
         assert_eq!((tcp.limit, tcp.connections, tcp.status.as_str()), (Some(50), Some(3), "OPEN"));
+        assert_eq!((tcp.current, tcp.most), (0, 2));
         let app = &state.backends[0];
         assert_eq!((app.current, app.queued, app.fullconn), (5, 3, Some(10)));
         let [s1, a, b, c, x] = state.servers.as_slice() else { panic!("{:?}", state.servers) };
@@ -179,7 +180,7 @@ mod tests {
         assert_eq!(s1.address, Some("127.0.0.1:9011".parse().unwrap()));
         assert_eq!((s1.current, s1.limit, s1.queued, s1.queue_limit), (2, Some(2), 0, Some(7)));
         let failures = Failures { connect: 3, retries: 3, ..Failures::default() };
-        assert_eq!((a.failures, a.limit), (failures, None));
+        assert_eq!((a.failures, a.limit, a.current), (failures, None, 0));
         assert_eq!((b.address, c.address), (Some("[::1]:9101".parse().unwrap()), None));
         assert_eq!(x.status, "MAINT");
     }

@@ -202,9 +202,9 @@ fn asked(process: Located, given: Option<&Endpoint>) -> Result<HaProxy> {
         Some(endpoint) => vec![endpoint.clone()],
         None => discovery::endpoints(process.process.pid)?,
     };
-    let mut failed = None;
+    let (until, mut failed) = (Instant::now() + PATIENCE, None);
     for endpoint in endpoints {
-        let answer = endpoint.ask(process, QUESTION, Instant::now() + PATIENCE);
+        let answer = endpoint.ask(process, QUESTION, until);
         let state = answer.and_then(|answer| {
             some(&answer)?;
             parse(&answer).with_context(|| format!("what {endpoint} answers"))

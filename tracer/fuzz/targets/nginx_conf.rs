@@ -37,14 +37,14 @@ impl Files for Pieces<'_> {
 
 fuzz_target!(|bytes: &[u8]| {
     let options = Options::of(bytes);
-    options.candidates(&Built::of(bytes), Path::new("/"));
+    let _ = options.candidates(&Built::of(bytes), Path::new("/"));
     let pieces = Pieces(bytes.split(|&byte| byte == 0).take(8).collect());
     if let Ok(settings) = read(&pieces, Path::new("main"), Path::new("/c"), &options.globals)
         .or_else(|_| read(&pieces, Path::new("main"), Path::new("/c"), ""))
     {
         settings.toward(Ipv4Addr::LOCALHOST.into(), 80).count();
         for pass in settings.passes.iter().take(100) {
-            settings.upstream_of(pass);
+            let _ = settings.upstream_of(pass);
         }
         assert!(settings.files.iter().all(|path| path.to_str().is_some()));
     }

@@ -62,10 +62,10 @@ pub struct OpenFiles {
     pub sockets: u64,
     /// How many of the sockets no other process has open that was looked at. After [`Owners::recount`]: as many more
     /// or fewer as files are open since.
-    #[serde(default)]
+    #[serde(skip)]
     pub alone: u64,
     /// That was concluded so.
-    #[serde(default)]
+    #[serde(skip)]
     pub alone_inferred: bool,
     /// Soft `RLIMIT_NOFILE`: numbers of descriptors stay below.
     pub soft: u64,

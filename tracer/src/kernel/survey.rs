@@ -64,8 +64,8 @@ pub struct Survey {
     pub host_files: Option<(u64, u64)>,
     /// The largest soft limit that a process may be given (`fs.nr_open`).
     pub nr_open: Option<u64>,
-    /// What proxies say of themselves.
-    #[serde(default)]
+    /// What proxies say of themselves; not kept with the rest.
+    #[serde(skip)]
     pub proxies: Proxies,
     /// What could not be seen, and how to get it.
     pub unseen: Vec<String>,

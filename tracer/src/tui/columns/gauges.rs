@@ -58,7 +58,7 @@ pub(in crate::tui) const FIRST_LINE: usize = 7;
 pub(in crate::tui) const COLUMNS: &[Column<Gauge>] = &[
     Column {
         title: "CEILING",
-        width: 15,
+        width: 17,
         grow: 0,
         align: Align::Left,
         rank: 0,

@@ -7,6 +7,7 @@ use super::{
     table::{put, row, titles},
 };
 use crate::{
+    ceilings::Kind,
     human::{thousands, time_left},
     live::shot::{Gauge, Incident, Shot},
     sink::check_text,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// Lines of the table of ceilings: titles, and a line for each kind.
-const TABLE: usize = 6;
+const TABLE: usize = 1 + Kind::ALL.len();
 
 /// Draws it.
 pub(super) fn draw(model: &Model, shot: &Shot, area: Rect, buffer: &mut Buffer) {
@@ -194,7 +195,7 @@ fn table(
             lines.extend(these.into_iter().map(|line| (at == Some(number), line)));
             number += 1;
         } else if model.ceiling_filter.is_empty() {
-            let name = look.fit(kind.name(), 15, Align::Left);
+            let name = look.fit(kind.name(), 17, Align::Left);
             let line = format!("{name} -        none here, or not seen");
             lines.push((false, Line::styled(line, look.style(Tone::Quiet))));
         }

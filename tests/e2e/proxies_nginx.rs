@@ -164,6 +164,9 @@ struct Failing {
     status: &'static str,
     /// The kernel sees each failed try.
     in_kernel: bool,
+    /// Clients at once.
+    clients: &'static str,
+    workers: Option<usize>,
 }
 
 const UPSTREAM: &str = "10.77.0.2:9001";
@@ -179,6 +182,8 @@ const FINE: Failing = Failing {
     class: "",
     status: "502",
     in_kernel: true,
+    clients: "128",
+    workers: None,
 };
 const PORTS: Failing = Failing { ports: Some("40000 40063"), class: "ports-exhausted", ..FINE };
 const REFUSED: Failing = Failing { upstream: None, class: "refused", ..FINE };
@@ -191,8 +196,11 @@ const CONNECT_TIMEOUT: Failing = Failing {
     status: "504",
     ..FINE
 };
+/// Beside its own two there is room for 30 clients with their upstreams, and for one more client.
 const OWN_LIMIT: Failing = Failing {
     events: "worker_connections 63;",
+    clients: "31",
+    workers: Some(1),
     class: "own-limit",
     status: "500",
     in_kernel: false,
@@ -224,6 +232,7 @@ fn explained(failing: &Failing) -> Result<()> {
         main: failing.main,
         events: Some(failing.events),
         server: failing.server,
+        workers: failing.workers,
         ..Blocks::default()
     };
     let nginx = Nginx::start_with(&link.near, failing.address, blocks)?;
@@ -234,7 +243,7 @@ fn explained(failing: &Failing) -> Result<()> {
     let logs = ["--nginx-access-log", &access, "--nginx-log-format", Nginx::LOG_FORMAT];
     let count = Socklife::start(&[&arguments[..], &logs].concat())?;
     let target = format!("http://{NEAR4}:{}/", Nginx::PORT);
-    run(link.far.command("wrk").args(["-t", "1", "-c", "128", "-d", "2s", &target]))?;
+    run(link.far.command("wrk").args(["-t", "1", "-c", failing.clients, "-d", "2s", &target]))?;
     settled(&nginx)?;
     let counted = last_line(&count.interrupt()?.stdout)?;
     let logs = nginx.logs()?;

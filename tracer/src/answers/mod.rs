@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use self::queue::Queue;
 use crate::{
     failures::FailureKey,
-    logs::{Answer, Class, Entry, Trouble},
+    logs::{Answer, Class, Entry, Trouble, Try},
     reason::Reason,
     table::Table,
 };
@@ -95,7 +95,9 @@ impl Account {
         let status = answer.status.unwrap_or(0);
         let (mut last, mut of) = (None, None);
         if self.sees_troubles {
-            for tried in answer.tries.iter().filter(|tried| tried.status.is_none_or(is_failure)) {
+            // Where a try's outcome is not said, the answer's is its own: one whose client left (499) has no line.
+            let failed = |tried: &&Try| is_failure(tried.status.unwrap_or(status));
+            for tried in answer.tries.iter().filter(failed) {
                 let name = self.name(tried.upstream.clone());
                 last = self.queue.pop(&name);
                 of = Some(name);
@@ -182,7 +184,6 @@ pub fn in_the_kernel(table: &Table) -> BTreeMap<(Option<String>, Class), u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logs::Try;
 
     fn account() -> Account {
         Account { sees_answers: true, sees_troubles: true, ..Account::default() }
@@ -232,6 +233,17 @@ mod tests {
         let row = &account.rows()["a"];
         assert_eq!((row.unexplained, row.answers(), account.succeeded), (1, 2, 1));
         assert_eq!(row.explained, BTreeMap::from([(Class::OpenFiles, 1)]));
+    }
+
+    #[test]
+    fn a_client_that_left_takes_no_line() {
+        let mut account = account();
+        account.note(line(Some("a"), Class::Refused));
+        let upstream = "a".to_owned();
+        let tries = vec![Try { upstream, address: None, status: None }];
+        account.note(Entry::Answer(Answer { status: Some(499), tries, ..Answer::default() }));
+        account.note(answer(502, &[("a", 502)]));
+        assert_eq!(account.rows()["a"].explained, BTreeMap::from([(Class::Refused, 1)]));
     }
 
     #[test]

@@ -70,7 +70,7 @@ pub struct Blocks<'a> {
     pub events: Option<&'a str>,
     /// `http`
     pub http: &'a str,
-    /// How many workers; if `None`: [`WORKERS`].
+    /// How many workers; if `None`: two.
     pub workers: Option<usize>,
     /// `server`
     pub server: &'a str,

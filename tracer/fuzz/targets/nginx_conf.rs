@@ -10,6 +10,7 @@ use socklife::proxies::{
     files::Files,
     nginx::{
         cmdline::{Built, Options},
+        leads::Leads,
         read::read,
     },
 };
@@ -42,10 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(settings) = read(&pieces, Path::new("main"), Path::new("/c"), &options.globals)
         .or_else(|_| read(&pieces, Path::new("main"), Path::new("/c"), ""))
     {
-        settings.toward(Ipv4Addr::LOCALHOST.into(), 80).count();
-        for pass in settings.passes.iter().take(100) {
-            let _ = settings.upstream_of(pass);
-        }
+        let _ = Leads::of(&settings).toward(Ipv4Addr::LOCALHOST.into(), 80);
         assert!(settings.files.iter().all(|path| path.to_str().is_some()));
     }
 });

@@ -8,11 +8,16 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
 };
 
-use super::{Ceiling, Passing, Subject, Telling, Traffic, User, bind_pool, remedy, tally::Whose};
+use super::{
+    Ceiling, Passing, Subject, Telling, Traffic, User, bind_pool,
+    proxy::advice::{Advice, Use},
+    remedy,
+    tally::Whose,
+};
 use crate::{
     event::State,
     kernel::{
@@ -76,6 +81,10 @@ struct Group {
 impl Group {
     fn of(socket: &Socket) -> Self {
         Self { src: socket.src, dst: socket.dst, dport: socket.dport, interface: socket.interface }
+    }
+
+    fn to(&self) -> SocketAddr {
+        SocketAddr::new(self.dst, self.dport)
     }
 
     fn subject(&self, netns: u32, range: Option<(u16, u16)>) -> Subject {
@@ -186,6 +195,7 @@ pub fn measure(namespace: &Namespace, src: IpAddr, dst: IpAddr, dport: u16) -> P
 pub(super) fn assess(
     namespace: &Namespace,
     owners: &Owners,
+    advice: &Advice<'_>,
     telling: &Telling<'_>,
 ) -> (Vec<Ceiling>, usize) {
     let failing = telling.failing;
@@ -218,7 +228,12 @@ pub(super) fn assess(
     }
     let whole = &namespace.settings.port_range;
     let wider = remedy::Wider::of(namespace);
-    let place = Place { namespace, owners, reuse, wider: wider.as_ref(), telling };
+    let mut sources: HashMap<SocketAddr, HashSet<IpAddr>> = HashMap::new();
+    for group in groups.keys() {
+        sources.entry(group.to()).or_default().insert(group.src);
+    }
+    let wider = wider.as_ref();
+    let place = Place { namespace, owners, reuse, wider, advice, sources, telling };
     let pool = Pool::new(&place, usable, whole.clone(), false);
     let mut found = Vec::with_capacity(groups.len());
     for (group, members) in &groups {
@@ -240,7 +255,7 @@ pub(super) fn assess(
             found.push(Pool::new(&place, usable, range, true).assess(*group, members));
         }
     }
-    found.extend(bind_pool::assess(namespace, failing, wider.as_ref()));
+    found.extend(bind_pool::assess(namespace, failing, wider));
     (found, left_out)
 }
 
@@ -257,6 +272,9 @@ struct Place<'a> {
     owners: &'a Owners,
     reuse: Reuse<'a>,
     wider: Option<&'a remedy::Wider>,
+    advice: &'a Advice<'a>,
+    /// From which addresses there are sockets toward each.
+    sources: HashMap<SocketAddr, HashSet<IpAddr>>,
     telling: &'a Telling<'a>,
 }
 
@@ -286,7 +304,7 @@ impl<'a> Pool<'a> {
     }
 
     fn assess(&self, group: Group, members: &Members<'_>) -> Ceiling {
-        let Place { namespace, owners, reuse, wider, telling } = self.place;
+        let Place { namespace, owners, reuse, wider, advice, sources, telling } = self.place;
         let limit = u64::from(self.usable.len());
         let count = members.count(namespace, reuse, &self.usable);
         let range = self.own.then_some((*self.range.start(), *self.range.end()));
@@ -313,8 +331,18 @@ impl<'a> Pool<'a> {
             return ceiling;
         }
         ceiling.evidence = self.evidence.clone().into();
-        let ends = (group.src, group.dst);
-        ceiling.remedy = remedy::ports(namespace, *wider, ends, delay_s.is_some(), limit);
+        let established =
+            ceiling.traffic.iter().filter_map(|it| it.states.get(&State::ESTABLISHED));
+        let what = Use {
+            src: group.src,
+            to: group.to(),
+            established: established.sum(),
+            sources: sources.get(&group.to()).map_or(0, HashSet::len),
+            ports: limit,
+            who: &ceiling.who,
+        };
+        let fitting = advice.fitting(what);
+        ceiling.remedy = remedy::ports(namespace, *wider, what, fitting, delay_s.is_some());
         if self.range.len() % 2 == 1 && self.range.len() > 3 && (!self.own || before((6, 12))) {
             ceiling
                 .notes

@@ -35,6 +35,7 @@ use crate::{
 };
 use forecast::Forecast;
 use history::History;
+use proxy::advice::Advice;
 use tally::{Tally, Whose};
 
 /// Since when failures were counted.
@@ -260,7 +261,9 @@ pub fn assess(survey: &Survey, history: &mut History) -> Vec<Ceiling> {
     for namespace in &survey.namespaces {
         let failing = failing(namespace.netns, history);
         let telling = Telling { failing: &failing, in_full_from: history.in_full_from() };
-        let (ports, left_out) = ephemeral_ports::assess(namespace, &survey.owners, &telling);
+        let advice = Advice::of(survey, namespace.netns);
+        let owners = &survey.owners;
+        let (ports, left_out) = ephemeral_ports::assess(namespace, owners, &advice, &telling);
         found.extend(ports);
         most_left_out = most_left_out.max(left_out);
         found.push(time_wait::assess(namespace));

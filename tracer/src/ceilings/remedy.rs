@@ -1,8 +1,7 @@
 //! What to do about each ceiling: the exact setting, with a value that fits this host. Printed for a
 //! person to apply; nothing here changes anything.
 
-use std::net::IpAddr;
-
+use super::proxy::advice::{Fitting, Use};
 use crate::{
     event::State,
     human::thousands,
@@ -81,21 +80,33 @@ impl Wider {
     }
 }
 
-/// Ports toward an upstream. `reused`: `connect()` takes over entries in TIME-WAIT already.
+/// Ports toward an upstream. `fitting`: what the configuration of a proxy wants; `reused`: `connect()` takes over
+/// entries in TIME-WAIT already.
 pub(super) fn ports(
     namespace: &Namespace,
     wider: Option<&Wider>,
-    (src, dst): (IpAddr, IpAddr),
+    what: Use<'_>,
+    fitting: Option<Fitting>,
     reused: bool,
-    limit: u64,
 ) -> Vec<String> {
-    let mut ways = vec!["keep connections to the upstream open (keepalive)".to_owned()];
+    let limit = thousands(what.ports);
+    let fitting = fitting.unwrap_or_else(|| {
+        let (src, dst) = (what.src, what.to.ip());
+        let family = if src.is_ipv4() { "IPv4" } else { "IPv6" };
+        Fitting {
+            keep: Some("keep connections to the upstream open (keepalive)".to_owned()),
+            sources: format!(
+                "a second source {family} address beside {src} (proxy_bind), or another address or port of the \
+                 upstream beside {dst}: each has {limit} ports of its own"
+            ),
+        }
+    });
+    let mut ways: Vec<_> = fitting.keep.into_iter().collect();
     if let Some(Wider { commands, usable }) = wider {
         ways.push(format!(
-            "{commands} ({} usable ports instead of {}; look for UDP services, NodePorts and stopped services in \
+            "{commands} ({} usable ports instead of {limit}; look for UDP services, NodePorts and stopped services in \
              there first)",
             thousands(*usable),
-            thousands(limit)
         ));
     }
     if !reused && namespace.settings.timestamps {
@@ -104,12 +115,7 @@ pub(super) fn ports(
             sysctl(namespace, "net.ipv4.tcp_tw_reuse", "1")
         ));
     }
-    let family = if src.is_ipv4() { "IPv4" } else { "IPv6" };
-    ways.push(format!(
-        "a second source {family} address beside {src} (proxy_bind), or another address or port of the \
-         upstream beside {dst}: each has {} ports of its own",
-        thousands(limit)
-    ));
+    ways.push(fitting.sources);
     ways
 }
 

@@ -1,5 +1,6 @@
 //! Connections that a proxy allows itself: what its configuration or its own interface says.
 
+pub(in crate::ceilings) mod advice;
 mod envoy;
 mod haproxy;
 mod nginx;

@@ -111,7 +111,8 @@ fn at(place: Option<&Place>) -> String {
     )
 }
 
-fn shown(place: &Place) -> String {
+/// `FILE:LINE`, inert.
+pub(super) fn shown(place: &Place) -> String {
     format!("{}:{}", Name::new(&place.file.to_string_lossy()), place.line)
 }
 

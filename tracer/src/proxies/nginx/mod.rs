@@ -5,6 +5,7 @@ pub mod cmdline;
 mod collect;
 pub mod glob;
 mod include;
+pub mod leads;
 pub mod lexer;
 pub mod lua;
 mod processes;

@@ -1,6 +1,6 @@
 //! What an Nginx configuration says of connections: of all its directives, those that decide a ceiling.
 
-use std::{collections::HashMap, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,50 +63,6 @@ impl Default for Settings {
             files: Vec::new(),
             unread: Vec::new(),
         }
-    }
-}
-
-impl Settings {
-    /// The upstream that a directive passes to, where it names one. Names are compared without case, and a target
-    /// with a port is none (`ngx_http_upstream_add`).
-    #[must_use]
-    pub fn upstream_of(&self, pass: &Pass) -> Option<&Upstream> {
-        self.upstreams.iter().find(|upstream| upstream.takes(pass))
-    }
-
-    /// What leads to an address: directives that pass to it, and those that pass to an upstream which has it among
-    /// its servers. Names that are looked up and targets with variables are not known to lead anywhere.
-    pub fn toward(
-        &self,
-        address: IpAddr,
-        port: u16,
-    ) -> impl Iterator<Item = (&Pass, Option<&Upstream>)> {
-        let wanted = Some((address.to_canonical(), port));
-        let is = move |found: Option<(IpAddr, u16)>| {
-            found.map(|(address, port)| (address.to_canonical(), port)) == wanted
-        };
-        let here = self
-            .upstreams
-            .iter()
-            .filter(move |upstream| upstream.servers.iter().any(|server| is(server.address)));
-        let mut by_name = HashMap::new();
-        for upstream in here {
-            by_name
-                .entry((upstream.stream, upstream.name.to_ascii_lowercase()))
-                .or_insert(upstream);
-        }
-        self.passes.iter().filter_map(move |pass| {
-            match by_name.get(&(pass.stream, pass.target.to_ascii_lowercase())) {
-                Some(&upstream) => Some((pass, Some(upstream))),
-                None => is(pass.address).then_some((pass, None)),
-            }
-        })
-    }
-}
-
-impl Upstream {
-    fn takes(&self, pass: &Pass) -> bool {
-        self.stream == pass.stream && self.name.eq_ignore_ascii_case(&pass.target)
     }
 }
 

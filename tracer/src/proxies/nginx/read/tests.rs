@@ -11,7 +11,10 @@ use std::{
 
 use super::*;
 
-use crate::proxies::nginx::settings::{Escape, Pass};
+use crate::proxies::nginx::{
+    leads::Leads,
+    settings::{Escape, Pass},
+};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nginx");
 
@@ -142,29 +145,39 @@ fn tls_proxy() {
         json.format.as_deref(),
         Some(r#"{"time":"$time_iso8601","status":"$status","upstream":"$upstream_addr"}"#)
     );
-    assert_eq!(settings.upstream_of(&settings.passes[1]).unwrap().name, "Static");
-    assert!(settings.upstream_of(&settings.passes[2]).is_none());
 }
 
 #[test]
 fn what_leads_to_an_address() {
     let settings = fixture("tls_proxy.conf");
+    let leads = Leads::of(&settings);
     let lines = |address: &str, port| {
-        let found = settings.toward(address.parse().unwrap(), port);
-        found.map(|(pass, upstream)| (pass.place.line, upstream.is_some())).collect::<Vec<_>>()
+        let ways = leads.toward(address.parse().unwrap(), port).iter();
+        ways.map(|way| (way.pass.place.line, way.upstream.map(|it| it.name.as_str())))
+            .collect::<Vec<_>>()
     };
-    assert_eq!(lines("10.0.0.12", 8080), [(57, true), (77, true)]);
+    assert_eq!(lines("10.0.0.12", 8080), [(57, Some("app"))]);
     assert_eq!(lines("::ffff:10.0.0.12", 8080), lines("10.0.0.12", 8080));
-    assert_eq!(lines("10.0.0.21", 80), [(62, true)]);
-    assert_eq!(lines("10.0.0.30", 443), [(66, false)]);
+    // It is written otherwise where it is passed to.
+    assert_eq!(lines("10.0.0.21", 80), [(62, Some("Static"))]);
+    assert_eq!(lines("10.0.0.30", 443), [(66, None)]);
     assert_eq!(lines("10.0.0.12", 80), []);
     let both = of("http{upstream a{server 1.1.1.1:1;} server{location /{proxy_pass http://A;}}}
         stream{upstream a{server 2.2.2.2:2;} server{proxy_pass a;}}");
-    let upstreams = |address: &str, port| both.toward(address.parse().unwrap(), port).count();
-    assert_eq!(
-        (upstreams("1.1.1.1", 1), upstreams("2.2.2.2", 2), upstreams("2.2.2.2", 1)),
-        (1, 1, 0)
-    );
+    let leads = Leads::of(&both);
+    let ways = |address: &str, port| leads.toward(address.parse().unwrap(), port).len();
+    assert_eq!((ways("1.1.1.1", 1), ways("2.2.2.2", 2), ways("2.2.2.2", 1)), (1, 1, 0));
+}
+
+/// Of several directives the one that closes its connections is the one to change.
+#[test]
+fn the_directive_that_keeps_no_connections_comes_first() {
+    let settings = of("http { upstream a { server 1.1.1.1:1; server 1.1.1.1:1; keepalive 4; }
+        server { location / { proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_pass http://a; }
+        location /b { proxy_pass http://a; } } }");
+    let leads = Leads::of(&settings);
+    let [way] = leads.toward("1.1.1.1".parse().unwrap(), 1) else { panic!("{leads:?}") };
+    assert_eq!((way.pass.place.line, way.pass.kept), (3, false));
 }
 
 #[test]

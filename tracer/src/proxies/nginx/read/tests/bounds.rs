@@ -126,8 +126,9 @@ fn a_long_file() {
         (2500, 2500, 2500)
     );
     assert_eq!(settings.passes[2499].place.line, 10_001);
-    let found: Vec<_> = settings.toward("10.0.9.249".parse().unwrap(), 80).collect();
-    assert_eq!(found[0].1.unwrap().name, "u2499");
+    let leads = Leads::of(&settings);
+    let found = leads.toward("10.0.9.249".parse().unwrap(), 80);
+    assert_eq!(found[0].upstream.unwrap().name, "u2499");
 }
 
 /// Each of these would take gigabytes or hours if something were not bounded.

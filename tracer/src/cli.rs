@@ -1,8 +1,9 @@
-//! The command line: words to values, no logic. `captures`: options of what makes captures or reads them. `values`: how
-//! words are read.
+//! The command line: words to values, no logic. `captures`: options of what makes captures or reads them; `logs`,
+//! `shared`: what several commands have; `values`: how words are read.
 
 mod captures;
 mod logs;
+mod shared;
 mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
@@ -13,10 +14,11 @@ use clap_complete::Shell;
 use ipnet::IpNet;
 use tracer_ebpf::COMM_LEN;
 
-use self::values::{parse_duration, parse_interval, parse_ring_size, parse_state};
+use self::values::{parse_duration, parse_interval, parse_state};
 pub use self::{
     captures::{DiffArgs, ExportArgs, RecordArgs, ReplayArgs, ReportArgs, ReportFormat},
     logs::LogArgs,
+    shared::{KernelArgs, ProxyArgs},
     values::parse_errors,
 };
 use crate::{
@@ -28,7 +30,6 @@ use crate::{
     event::State,
     filter::{self, Filter},
     kernel::{ladder::Hooks, snapshot::Which, survey::Scope},
-    proxies::{Given, endpoint::Endpoint},
 };
 
 /// Which connection ceiling did this host hit, who hit it, toward which upstream?
@@ -99,9 +100,6 @@ pub enum Command {
 /// `socklife top`
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would show it")]
-    pub filter: FilterArgs,
     /// Stop after this long: 30s, 500ms, 2m.
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
@@ -111,12 +109,15 @@ pub struct TopArgs {
     /// Draw with ASCII characters only, as where the locale is no UTF-8.
     #[arg(long)]
     pub ascii: bool,
-    /// Which hooks may be used.
-    #[arg(long, value_enum, default_value_t)]
-    pub hooks: Hooks,
-    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
-    pub ring_size: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub kernel: KernelArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub proxies: ProxyArgs,
 }
 
 /// `socklife trace`
@@ -124,10 +125,10 @@ pub struct TopArgs {
 pub struct TraceArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
-    pub filter: FilterArgs,
+    pub run: RunArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
-    pub run: RunArgs,
+    pub filter: FilterArgs,
 }
 
 /// `socklife count`
@@ -141,13 +142,13 @@ pub struct CountArgs {
     pub fail_over: Option<u64>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
+    pub run: RunArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
     pub logs: LogArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub filter: FilterArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would show it")]
-    pub run: RunArgs,
 }
 
 /// `socklife check`
@@ -173,21 +174,15 @@ pub struct CheckArgs {
     /// The same under other settings, changing nothing.
     #[arg(long, value_name = "LIST", help = format!("The same under other settings, changing nothing: {}", what_if::KNOWN))]
     pub what_if: Option<WhatIf>,
-    /// Nginx's main configuration file, instead of the one that its master process names.
-    #[arg(long, value_name = "PATH")]
-    pub nginx_conf: Option<PathBuf>,
-    /// HAProxy's runtime socket, instead of the one of its configuration.
-    #[arg(long, value_name = "PATH|ADDRESS:PORT")]
-    pub haproxy_socket: Option<Endpoint>,
-    /// Envoy's admin interface, instead of the one of its bootstrap.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub envoy_admin: Option<Endpoint>,
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
     /// Which hooks may be used to count failures.
     #[arg(long, value_enum, default_value_t)]
     pub hooks: Hooks,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub proxies: ProxyArgs,
 }
 
 impl CheckArgs {
@@ -203,13 +198,8 @@ impl CheckArgs {
             none if none.is_empty() => Which::All,
             some => Which::Only(some),
         };
-        let given = Given {
-            nginx_conf: self.nginx_conf.clone(),
-            haproxy_socket: self.haproxy_socket.clone(),
-            envoy_admin: self.envoy_admin.clone(),
-        };
         Ok(Plan {
-            scope: Scope { namespaces, pids: self.pid.clone(), given },
+            scope: Scope { namespaces, pids: self.pid.clone(), given: self.proxies.given() },
             thresholds: Thresholds::new(self.warn.clone(), self.fail.clone())
                 .map_err(anyhow::Error::msg)?,
             interval: self.interval,
@@ -324,12 +314,9 @@ pub struct RunArgs {
     /// How to print.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Which hooks may be used.
-    #[arg(long, value_enum, default_value_t)]
-    pub hooks: Hooks,
-    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
-    pub ring_size: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub kernel: KernelArgs,
 }
 
 #[cfg(test)]

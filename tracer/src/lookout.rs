@@ -93,19 +93,16 @@ impl Known {
 }
 
 impl Lookout {
-    /// Starts the thread; it looks when it is asked to, at what these filters want.
+    /// Starts the thread; it looks when it is asked to, at what these filters want. `given`: where proxies are read.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(filter: Filter, pace: Pace) -> Result<Self> {
+    pub fn start(filter: Filter, given: Given, pace: Pace) -> Result<Self> {
         let (asks, asked) = mpsc::channel::<Lately>();
         let (answer, answers) = inbox::channel(1);
         let look = move || {
-            let surveyor = Surveyor::new(Scope {
-                namespaces: filter.which(),
-                pids: Vec::new(),
-                given: Given::default(),
-            });
+            let namespaces = filter.which();
+            let surveyor = Surveyor::new(Scope { namespaces, pids: Vec::new(), given });
             let mut history = History::sliding(WINDOW);
             let thresholds = Thresholds::default();
             let mut owners: Option<Known> = None;

@@ -24,7 +24,7 @@ use socklife::{
     kernel::{
         features,
         ground::Ground,
-        loader::{Kernel, Options},
+        loader::Kernel,
         ring::boot_epoch_ns,
         time_wait::{Account, Made},
     },
@@ -125,7 +125,8 @@ fn run(cli: &Cli) -> Result<ExitCode> {
 fn top(args: &TopArgs, verbose: u8) -> Result<ExitCode> {
     let plan = top::Plan {
         filter: args.filter.resolve()?,
-        options: Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 },
+        options: args.kernel.options(verbose),
+        given: args.proxies.given(),
         duration: args.duration,
         interval: args.interval,
         look: look(args.ascii),
@@ -191,7 +192,8 @@ fn record(args: &RecordArgs, verbose: u8) -> Result<ExitCode> {
     let memory = usize::try_from(args.memory).unwrap_or(usize::MAX);
     let plan = record::Plan {
         filter: args.filter.resolve()?,
-        options: Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 },
+        options: args.kernel.options(verbose),
+        given: args.proxies.given(),
         duration: args.duration,
         keeping: Keeping {
             place,
@@ -333,10 +335,8 @@ fn to_the_end(
     sampler: Option<PortSampler>,
 ) -> Result<(Table, Totals, Option<Made>)> {
     runtime()?.block_on(async {
-        let options =
-            Options { ring_size: args.ring_size, hooks: args.hooks, kernel_log: verbose >= 2 };
         let stop = Stop::listen()?;
-        let kernel = Kernel::attach(&options, filter)?;
+        let kernel = Kernel::attach(&args.kernel.options(verbose), filter)?;
         for hook in kernel.hooks() {
             tracing::debug!("{} from {}", hook.hooked.name(), hook.rung);
         }

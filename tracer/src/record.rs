@@ -27,6 +27,7 @@ use crate::{
     },
     live::recent::Recent,
     lookout::{Lookout, Pace},
+    proxies::Given,
     recording::{
         Recorder,
         place::Place,
@@ -49,6 +50,8 @@ pub struct Plan {
     pub filter: Filter,
     /// How they are got.
     pub options: Options,
+    /// Where proxies are read, other than where they say.
+    pub given: Given,
     /// How long; `None`: until it is ended.
     pub duration: Option<Duration>,
     /// Where to.
@@ -101,7 +104,7 @@ pub async fn run(plan: &Plan, say: impl Fn(&str)) -> Result<Recorded> {
     let recording = Recording {
         intake,
         epoch_ns,
-        lookout: Lookout::start(plan.filter.clone(), Pace::RECORDED)?,
+        lookout: Lookout::start(plan.filter.clone(), plan.given.clone(), Pace::RECORDED)?,
         recent: Recent::default(),
         looked_ns: boot_time_ns(),
         watch: plan.trigger.map(|(trigger, _)| Watch::new(trigger)),

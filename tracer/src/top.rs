@@ -22,6 +22,7 @@ use crate::{
     },
     live::{Live, shot::Ground},
     lookout::{Found, Lookout, Pace},
+    proxies::Given,
     run::{Stop, runtime, ticker, until},
     sink::clock::Clock,
     source::{self, Batch},
@@ -48,6 +49,8 @@ pub struct Plan {
     pub filter: Filter,
     /// How they are got.
     pub options: Options,
+    /// Where proxies are read, other than where they say.
+    pub given: Given,
     /// How long; `None`: until it is ended.
     pub duration: Option<Duration>,
     /// From one shot to the next.
@@ -94,7 +97,7 @@ impl Top {
         let mut top = Self {
             stage: Stage::take(Model::new(plan.look, clock), INSTEAD)?,
             live: Live::new(netns::own()),
-            lookout: Lookout::start(plan.filter.clone(), Pace::WATCHED)?,
+            lookout: Lookout::start(plan.filter.clone(), plan.given.clone(), Pace::WATCHED)?,
             intake: None,
             header: Header::default(),
             recording: PathBuf::new(),

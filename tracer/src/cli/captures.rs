@@ -5,10 +5,10 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 
 use super::{
-    FilterArgs, Format,
-    values::{parse_duration, parse_ring_size, parse_rows, parse_size},
+    FilterArgs, Format, KernelArgs, ProxyArgs,
+    values::{parse_duration, parse_rows, parse_size},
 };
-use crate::{export::To, kernel::ladder::Hooks, recording::trigger::Trigger};
+use crate::{export::To, recording::trigger::Trigger};
 
 /// `socklife record`
 #[derive(Debug, Args)]
@@ -41,21 +41,21 @@ pub struct RecordArgs {
     /// How much memory the time before may take.
     #[arg(long, requires = "trigger", value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     pub memory: u64,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "clap would show it")]
-    pub filter: FilterArgs,
     /// How to print the totals at the end.
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
-    /// Which hooks may be used.
-    #[arg(long, value_enum, default_value_t)]
-    pub hooks: Hooks,
-    /// Size of each of the two rings between kernel and userspace: a power of two, such as 16M.
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = parse_ring_size)]
-    pub ring_size: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub kernel: KernelArgs,
     /// Record while this command runs, and exit as it does.
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub filter: FilterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub proxies: ProxyArgs,
 }
 
 /// `socklife export`

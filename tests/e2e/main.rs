@@ -20,6 +20,7 @@ mod maps;
 mod nginx;
 mod nginx_conf;
 mod proxies;
+mod proxies_advice;
 mod proxies_nginx;
 mod reasons;
 mod record;
@@ -216,6 +217,7 @@ fn main() -> ExitCode {
         maps::tests(),
         nginx::tests(),
         proxies_nginx::tests(),
+        proxies_advice::tests(),
         nginx_conf::tests(),
         proxies::tests(),
         reasons::tests(),

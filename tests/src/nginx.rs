@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -125,7 +125,7 @@ impl Nginx {
         })?;
         if !started {
             let end = master.0.end()?;
-            anyhow::bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
+            bail!("Nginx does not start: {}{}", end.stdout, end.stderr);
         }
         let nginx = Self { master, directory };
         wait_for("Nginx's workers", || Ok((nginx.workers()?.len() == workers).then_some(())))?;
@@ -160,6 +160,38 @@ impl Nginx {
     /// A log can't be read.
     pub fn logs(&self) -> Result<Logs> {
         Self::read(self.directory.path())
+    }
+
+    /// Replaces a text of its configuration that is there once: anywhere, or on a line, as `nginx.conf:LINE` names it.
+    ///
+    /// # Errors
+    /// It isn't there once.
+    pub fn replace(&self, line: Option<usize>, text: &str, by: &str) -> Result<()> {
+        let file = self.directory.path().join("nginx.conf");
+        let configuration = fs::read_to_string(&file)?;
+        let here = |number: usize| line.is_none_or(|line| line == number);
+        let mut found = 0;
+        let lines = configuration.lines().enumerate().map(|(index, of)| {
+            let times = if here(index + 1) { of.matches(text).count() } else { 0 };
+            found += times;
+            if times > 0 { of.replace(text, by) } else { of.to_owned() }
+        });
+        let changed: Vec<String> = lines.collect();
+        ensure!(found == 1, "{text} is there {found} times: {configuration}");
+        fs::write(&file, changed.join("\n") + "\n").context("its configuration")
+    }
+
+    /// Has it read its configuration anew, and waits until its old workers are gone.
+    ///
+    /// # Errors
+    /// They stay, or it is gone.
+    pub fn replace_workers(&self) -> Result<()> {
+        let old = self.workers()?;
+        self.reload()?;
+        wait_for("new workers", || {
+            let now = self.workers()?;
+            Ok((now.len() == old.len() && !now.iter().any(|pid| old.contains(pid))).then_some(()))
+        })
     }
 
     /// Has it read its configuration anew: new workers, and old ones that finish.

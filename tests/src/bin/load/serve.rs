@@ -25,7 +25,7 @@ pub(crate) enum Mode {
     Follow,
     /// The same, all at once.
     FollowEach,
-    /// Answer a request of HTTP, all at once, and have the peer close.
+    /// Answer requests of HTTP, of all connections at once, until the peer closes.
     Answer,
     /// Accept none, and have the queue full: further SYNs are dropped.
     Full,
@@ -81,14 +81,17 @@ fn follow(mut connection: &Socket) {
 fn answer(mut connection: &Socket) {
     let mut request = [0; 4096];
     let mut length = 0;
-    while !request[..length].ends_with(b"\r\n\r\n") {
-        // A client that goes away has asked for nothing.
+    loop {
+        // A client that goes away, or asks for too much, has asked for nothing.
         let Ok(more @ 1..) = connection.read(&mut request[length..]) else { return };
         length += more;
-    }
-    let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
-    if connection.write_all(response).is_ok() {
-        follow(connection);
+        if request[..length].ends_with(b"\r\n\r\n") {
+            let response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+            if connection.write_all(response).is_err() {
+                return;
+            }
+            length = 0;
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What to change in an Nginx's configuration where the local ports toward an upstream run out: which line, and
 //! into what.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+};
 
 use super::{Name, nginx::shown};
 use crate::{
@@ -16,7 +19,9 @@ use crate::{
 };
 
 /// Idle connections to keep, at least and at most.
-const KEPT: std::ops::RangeInclusive<u64> = 32..=1024;
+const KEPT: RangeInclusive<u64> = 32..=1024;
+/// A connection that is kept for so many requests is closed seldom.
+const MANY_REQUESTS: u64 = 100_000;
 
 /// The Nginxes of a network namespace.
 #[derive(Default)]
@@ -117,24 +122,35 @@ fn keep(nginx: &Nginx, way: &Lead<'_>, what: Use<'_>) -> Option<String> {
                 format!("{who} opens a connection for each request"),
             )
         }
-        Some(Upstream { name, place, keepalive: Some(before), .. }) => match beside {
-            Some(beside) => (
-                beside,
-                format!(
-                    "{who} closes each connection there, though upstream {} has keepalive",
-                    Name::new(name)
-                ),
-            ),
-            None => (
-                format!(
-                    "keepalive {}; instead of {before} in upstream {} ({})",
-                    value.max(u64::from(*before) * 2),
-                    Name::new(name),
-                    shown(place)
-                ),
-                format!("each worker of {who} closes its idle connections beyond that number"),
-            ),
-        },
+        Some(Upstream { name, place, keepalive: Some(idle), keepalive_requests, .. }) => {
+            let requests = MANY_REQUESTS.max(keepalive_requests.saturating_mul(10));
+            beside.map_or_else(
+                || {
+                    (
+                        format!(
+                            "keepalive {}; keepalive_requests {requests}; instead of {idle} and {keepalive_requests} in \
+                             upstream {} ({})",
+                            value.max(u64::from(*idle) * 2),
+                            Name::new(name),
+                            shown(place)
+                        ),
+                        format!(
+                            "{who} closes idle connections beyond that number in each worker, and each connection \
+                             after so many requests"
+                        ),
+                    )
+                },
+                |beside| {
+                    let name = Name::new(name);
+                    (
+                        beside,
+                        format!(
+                            "{who} closes each connection there, though upstream {name} has keepalive"
+                        ),
+                    )
+                },
+            )
+        }
     };
     Some(format!("{change}; then nginx -s reload ({now})"))
 }

@@ -179,6 +179,7 @@ impl Collector {
                     place: line.place,
                     servers: Vec::new(),
                     keepalive: None,
+                    keepalive_requests: 1000,
                     zone: false,
                 });
                 Kind::Upstream
@@ -257,6 +258,10 @@ impl Collector {
             "keepalive" => {
                 let number = line.number(sources).and_then(|number| u32::try_from(number).ok());
                 upstream.keepalive = number.filter(|&number| number > 0);
+            }
+            "keepalive_requests" => {
+                upstream.keepalive_requests =
+                    line.number(sources).unwrap_or(upstream.keepalive_requests);
             }
             "zone" => upstream.zone = true,
             _ => {}

@@ -79,6 +79,9 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// `keepalive`: idle connections that each worker keeps; `None`: not set, or 0.
     pub keepalive: Option<u32>,
+    /// `keepalive_requests`: a connection is closed after so many; 1000 where it is not set
+    /// (`ngx_http_upstream_keepalive_module.c`; 100 before 1.19.10).
+    pub keepalive_requests: u64,
     /// `zone`: workers share what they count, `max_conns` too.
     pub zone: bool,
 }

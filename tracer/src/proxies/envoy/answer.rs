@@ -1,12 +1,17 @@
-//! The answers of the admin interface, as bytes, to what they say. They are protocol buffers printed as JSON
-//! (`envoy.admin.v3`): what is zero is left out, and numbers of 64 bits are text.
+//! The answers of the admin interface, as bytes, to what they say.
 
-use std::{borrow::Cow, collections::HashMap, net::SocketAddr};
+use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::Deserialize;
 
-use super::{Cluster, Host, Limits, Listener, State};
+use super::{
+    Cluster, Host, Limits, Listener, State,
+    wire::{
+        ClusterStatus, Clusters, Dump, HostStatus, ListenerStatus, Listeners, Runtime, Stats,
+        Threshold,
+    },
+};
 use crate::event::visible;
 
 /// The bodies of what is asked.
@@ -22,185 +27,6 @@ pub struct Answers {
     pub runtime: Vec<u8>,
     /// `/config_dump`, of the bootstrap the version and the overload manager.
     pub bootstrap: Vec<u8>,
-}
-
-/// A number, be it text.
-#[derive(Clone, Copy, Default)]
-struct Number(Option<u64>);
-
-impl<'de> Deserialize<'de> for Number {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either<'a> {
-            Number(u64),
-            Text(#[serde(borrow)] Cow<'a, str>),
-            Other(IgnoredAny),
-        }
-        Ok(Self(match Either::deserialize(from)? {
-            Either::Number(number) => Some(number),
-            Either::Text(text) => text.parse().ok(),
-            Either::Other(_) => None,
-        }))
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Clusters {
-    cluster_statuses: Vec<ClusterStatus>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ClusterStatus {
-    name: String,
-    /// The name that its counts have: `alt_stat_name`.
-    observability_name: String,
-    circuit_breakers: Breakers,
-    host_statuses: Vec<HostStatus>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Breakers {
-    thresholds: Vec<Threshold>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Threshold {
-    /// Left out: the default one.
-    priority: Option<String>,
-    max_connections: Number,
-    max_pending_requests: Number,
-    max_requests: Number,
-    max_retries: Number,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct HostStatus {
-    address: Address,
-    stats: Vec<Count>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Address {
-    socket_address: Option<SocketAddress>,
-}
-
-impl Address {
-    fn known(&self) -> Option<SocketAddr> {
-        let SocketAddress { address, port_value } = self.socket_address.as_ref()?;
-        Some(SocketAddr::new(address.parse().ok()?, port_value.0?.try_into().ok()?))
-    }
-}
-
-#[derive(Deserialize)]
-struct SocketAddress {
-    #[serde(default)]
-    address: String,
-    #[serde(default)]
-    port_value: Number,
-}
-
-/// A count with its name; a histogram has neither.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Count {
-    name: String,
-    value: Number,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Stats {
-    stats: Vec<Count>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Listeners {
-    listener_statuses: Vec<ListenerStatus>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ListenerStatus {
-    name: String,
-    local_address: Address,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Runtime {
-    entries: HashMap<String, Entry>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Entry {
-    final_value: Number,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Dump {
-    configs: Vec<Config>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Config {
-    bootstrap: Bootstrap,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Bootstrap {
-    node: Node,
-    overload_manager: OverloadManager,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Node {
-    user_agent_build_version: Build,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Build {
-    version: Option<Version>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Version {
-    major_number: u32,
-    minor_number: u32,
-    patch: u32,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct OverloadManager {
-    resource_monitors: Vec<Monitor>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Monitor {
-    typed_config: Downstream,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Downstream {
-    max_active_downstream_connections: Number,
 }
 
 /// What an Envoy says by its answers. Fields that are unknown here are passed over.

@@ -3,6 +3,7 @@
 mod answer;
 mod discovery;
 pub mod http;
+mod wire;
 
 use std::{net::SocketAddr, time::Instant};
 

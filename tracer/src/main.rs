@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
-    answers::watch::Watch,
+    answers::{captured, watch::Watch},
     ceilings::thresholds::Status,
     check,
     cli::{
@@ -242,11 +242,25 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
 }
 
 fn report(args: &ReportArgs) -> Result<ExitCode> {
+    let usage = |kind, why: &str| -> ! { Cli::command().error(kind, why).exit() };
+    let logs = args.logs.logs().unwrap_or_else(|why| usage(ErrorKind::ValueValidation, &why));
+    if !logs.is_empty() && args.files.len() > 1 {
+        usage(ErrorKind::ArgumentConflict, "logs go with one capture: report each with its own")
+    }
+    if logs.is_empty() && args.log_time_zone.is_some() {
+        let why = "--log-time-zone needs a log, such as --nginx-error-log";
+        usage(ErrorKind::MissingRequiredArgument, why)
+    }
     if let Some(path) = &args.output {
         output::check(path, args.force)?;
     }
     let reports: Result<Vec<_>> = args.files.iter().map(|path| fold::of(path)).collect();
-    let reports = reports?;
+    let mut reports = reports?;
+    if !logs.is_empty() {
+        for report in &mut reports {
+            report.answers = Some(captured::of(report, &logs, args.log_time_zone.as_ref())?);
+        }
+    }
     let mut out = Vec::new();
     match args.format() {
         ReportFormat::Text => {
@@ -296,7 +310,7 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
     let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
     let answers = match logs {
         none if none.is_empty() => None,
-        logs => Some(Watch::begin(logs, TimeZone::system())?),
+        logs => Some(Watch::begin(&logs, &TimeZone::system())?),
     };
     let mut sink: Box<dyn Sink> = match args.run.format {
         Format::Text => Box::new(text::Count::new(clock, text::colour()).with_answers(answers)),

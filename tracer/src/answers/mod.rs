@@ -1,12 +1,15 @@
 //! Which failed answers of a proxy are explained by what: its logs joined to each other, and to the kernel's failures.
-//! A fold of log lines; no clock, no I/O.
+//! A fold of log lines; no clock, no I/O but in [`watch`] (live), [`captured`] (afterwards) and what they read by, [`read`].
 //!
 //! Nginx writes a line for each failed try into its error log, and then, when the request is done, one into its access
 //! log. So the lines of each upstream stand in a queue, and an answer takes one for each of its failed tries: the last
 //! one explains it. HAProxy and Envoy say in the line itself how a request ended; where that is no more than "no
 //! connection", the kernel's failures toward that upstream say why.
 
+pub mod captured;
+pub mod merge;
 pub mod queue;
+pub mod read;
 pub mod summary;
 pub mod watch;
 
@@ -14,10 +17,9 @@ use std::collections::BTreeMap;
 
 use self::queue::Queue;
 use crate::{
-    failures::FailureKey,
+    failures::{FailureKey, FailureRow},
     logs::{Answer, Class, Entry, Trouble, Try},
     reason::Reason,
-    table::Table,
 };
 
 /// Most upstreams that are kept apart; what is of others goes together.
@@ -167,12 +169,14 @@ pub fn class_of(reason: Reason) -> Class {
     }
 }
 
-/// The kernel's failures, by class, toward an upstream that is named by its address; and of calls that know no upstream
-/// (open files) all together.
+/// The kernel's failures, as rows of a table, by class, toward an upstream that is named by its address; and of calls
+/// that know no upstream (open files) all together.
 #[must_use]
-pub fn in_the_kernel(table: &Table) -> BTreeMap<(Option<String>, Class), u64> {
+pub fn in_the_kernel<'a>(
+    rows: impl IntoIterator<Item = (&'a FailureKey, &'a FailureRow)>,
+) -> BTreeMap<(Option<String>, Class), u64> {
     let mut found = BTreeMap::new();
-    for (key, row) in table.rows() {
+    for (key, row) in rows {
         let FailureKey { reason: Some(reason), dst, dport, .. } = *key else { continue };
         let upstream =
             dst.zip(dport).map(|(dst, dport)| std::net::SocketAddr::new(dst, dport).to_string());

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
@@ -15,29 +14,18 @@ use jiff::tz::TimeZone;
 
 use super::{
     Account, in_the_kernel,
+    read::{Log, Reading, account, open},
     summary::{Summary, summary},
 };
 use crate::{
     kernel::owners::{Look, Owners},
-    logs::{
-        Kind, Parsed,
-        follow::{Follower, From},
-    },
+    logs::{Kind, follow::From},
     proxies::{Given, Reader},
     table::Table,
 };
 
 /// How often the logs are read: a line waits no longer, and a log that is renamed is not missed.
 const EVERY: Duration = Duration::from_millis(200);
-
-/// A log to be followed.
-#[derive(Clone, Debug)]
-pub struct Log {
-    /// Where it is.
-    pub path: PathBuf,
-    /// How its lines are read.
-    pub kind: Kind,
-}
 
 /// The logs, as seen from a sink. Following ends when it is dropped.
 #[derive(Debug)]
@@ -49,10 +37,10 @@ pub struct Watch {
 
 #[derive(Debug)]
 struct Followed {
-    logs: Vec<(Follower, Kind)>,
+    /// Those with answers first.
+    logs: Vec<Reading>,
     account: Account,
     unknown: u64,
-    zone: TimeZone,
     /// Why reading broke off.
     failed: Option<String>,
 }
@@ -61,25 +49,14 @@ impl Followed {
     /// Reads what is new. Answers first: then the lines that explain them, which were written before, are there
     /// already; they are folded first.
     fn poll(&mut self) {
-        let Self { logs, account, unknown, zone, failed } = self;
+        let Self { logs, account, unknown, failed } = self;
         let mut answers = Vec::new();
-        let (access, error): (Vec<_>, Vec<_>) =
-            logs.iter_mut().partition(|(_, kind)| !matches!(kind, Kind::NginxError));
-        for (follower, kind) in access {
-            let read = follower.poll(&mut |line| match kind.parse(line, zone) {
-                Parsed::Entry(entry) => answers.push(entry),
-                Parsed::Unknown => *unknown += 1,
-                Parsed::Nothing => {}
-            });
-            if let Err(error) = read {
-                failed.get_or_insert_with(|| error.to_string());
-            }
-        }
-        for (follower, kind) in error {
-            let read = follower.poll(&mut |line| match kind.parse(line, zone) {
-                Parsed::Entry(entry) => account.note(entry),
-                Parsed::Unknown => *unknown += 1,
-                Parsed::Nothing => {}
+        for log in logs {
+            let tells_answers = log.tells_answers();
+            let read = log.poll(&mut |entry, _| match entry {
+                None => *unknown += 1,
+                Some(entry) if tells_answers => answers.push(entry),
+                Some(entry) => account.note(entry),
             });
             if let Err(error) = read {
                 failed.get_or_insert_with(|| error.to_string());
@@ -96,21 +73,13 @@ impl Watch {
     ///
     /// # Errors
     /// A log can't be read, or no thread can be had.
-    pub fn begin(logs: Vec<Log>, zone: TimeZone) -> Result<Self> {
-        let account = Account {
-            sees_troubles: logs.iter().any(|log| matches!(log.kind, Kind::NginxError)),
-            sees_answers: logs.iter().any(|log| !matches!(log.kind, Kind::NginxError)),
-            ..Account::default()
-        };
+    pub fn begin(logs: &[Log], zone: &TimeZone) -> Result<Self> {
+        let account = account(logs);
         let haproxy = logs.iter().any(|log| matches!(log.kind, Kind::HaProxy));
         let addresses = if haproxy { addresses() } else { BTreeMap::new() };
-        let opened = logs.into_iter().map(|log| {
-            let follower = Follower::open(&log.path, From::End)
-                .with_context(|| format!("can't follow {}", log.path.display()))?;
-            Ok((follower, log.kind))
-        });
-        let logs = opened.collect::<Result<Vec<_>>>()?;
-        let followed = Followed { logs, account, unknown: 0, zone, failed: None };
+        let mut logs = open(logs, From::End, zone)?;
+        logs.sort_by_key(|log| !log.tells_answers());
+        let followed = Followed { logs, account, unknown: 0, failed: None };
         let shared = Arc::new(Mutex::new(followed));
         let (enough, asked) = mpsc::channel::<()>();
         let of_thread = Arc::clone(&shared);
@@ -129,8 +98,8 @@ impl Watch {
     pub fn summary(&self, table: &Table) -> Summary {
         let mut followed = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         followed.poll();
-        let mut sum =
-            summary(&followed.account, &in_the_kernel(table), &self.addresses, followed.unknown);
+        let kernel = in_the_kernel(table.rows());
+        let mut sum = summary(&followed.account, &kernel, &self.addresses, followed.unknown);
         sum.broken_off.clone_from(&followed.failed);
         sum
     }

@@ -62,6 +62,8 @@ pub struct Header {
     pub part: u32,
     /// What it was written for: `EADDRNOTAVAIL>100/s`.
     pub trigger: Option<String>,
+    /// Time zone of who recorded, as [`crate::logs::zone::of`] understands it: that of logs beside the capture.
+    pub zone: String,
 }
 
 impl Header {
@@ -85,6 +87,7 @@ impl Header {
             hooks: features::in_use(kernel).into_iter().filter_map(Feature::hook).collect(),
             unseen: unseen.collect(),
             part: 1,
+            zone: host::zone(),
             ..Self::default()
         };
         header.begin_now();

@@ -3,12 +3,13 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 
 use super::{
-    FilterArgs, Format, KernelArgs, ProxyArgs,
+    FilterArgs, Format, KernelArgs, LogArgs, ProxyArgs,
     values::{parse_duration, parse_rows, parse_size},
 };
-use crate::{export::To, recording::trigger::Trigger};
+use crate::{export::To, logs::zone, recording::trigger::Trigger};
 
 /// `socklife record`
 #[derive(Debug, Args)]
@@ -107,6 +108,13 @@ pub struct ReportArgs {
     /// Most rows of each kind in text.
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = parse_rows)]
     pub top: usize,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub logs: LogArgs,
+    /// Zone of times without one (Nginx's error log, HAProxy's), such as Europe/Berlin or +02:00. Unless given, that of
+    /// the host that recorded.
+    #[arg(long, value_name = "ZONE", value_parser = zone::of)]
+    pub log_time_zone: Option<TimeZone>,
 }
 
 impl ReportArgs {

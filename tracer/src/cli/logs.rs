@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::{
-    answers::watch::Log,
+    answers::read::Log,
     logs::{Kind, nginx_access::Format},
     proxies::nginx::settings::Escape,
 };
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Logs of proxies (failed answers are explained)")]
 pub struct LogArgs {
-    /// Nginx's error log, followed from its end.
+    /// Nginx's error log. Like each of these it can be given several times.
     #[arg(long, value_name = "PATH")]
     pub nginx_error_log: Vec<PathBuf>,
     /// Nginx's access log; its format is found out, or given by --nginx-log-format.

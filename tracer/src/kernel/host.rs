@@ -1,6 +1,8 @@
 //! What this host is called.
 
-use crate::event::visible;
+use jiff::tz::TimeZone;
+
+use crate::{event::visible, logs::zone};
 
 /// Its name (`uname -n`), inert.
 #[must_use]
@@ -12,6 +14,12 @@ pub fn name() -> String {
 #[must_use]
 pub fn machine() -> String {
     visible(rustix::system::uname().machine().to_bytes())
+}
+
+/// Its time zone, or the one that this process was given (`TZ`); inert.
+#[must_use]
+pub fn zone() -> String {
+    visible(zone::name(&TimeZone::system()).as_bytes())
 }
 
 /// Id of this boot; empty: `/proc` isn't there.

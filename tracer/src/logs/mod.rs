@@ -3,6 +3,7 @@
 //!
 //! - [`follow`]: whole lines of a file that grows and is rotated.
 //! - [`nginx_error`], [`nginx_access`], [`haproxy`], [`envoy`]: a line each. `fields`: what lines have in common.
+//! - [`zone`]: the zone of times that are without one.
 
 pub mod envoy;
 mod fields;
@@ -10,6 +11,7 @@ pub mod follow;
 pub mod haproxy;
 pub mod nginx_access;
 pub mod nginx_error;
+pub mod zone;
 
 use std::net::SocketAddr;
 
@@ -123,6 +125,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether its lines tell of answers, and not only of what went wrong.
+    #[must_use]
+    pub fn tells_answers(&self) -> bool {
+        !matches!(self, Self::NginxError)
+    }
+
+    /// Whether its lines have times without a zone.
+    #[must_use]
+    pub fn is_without_zone(&self) -> bool {
+        matches!(self, Self::NginxError | Self::HaProxy)
+    }
+
     /// What a line, given without its end, says. Times without a zone are in the given one.
     #[must_use]
     pub fn parse(&self, line: &[u8], zone: &TimeZone) -> Parsed {
@@ -131,6 +145,17 @@ impl Kind {
             Self::NginxAccess(format) => format.parse(line),
             Self::HaProxy => haproxy::parse(line, zone),
             Self::Envoy => envoy::parse(line),
+        }
+    }
+}
+
+impl Entry {
+    /// When: an answer was done, or something went wrong.
+    #[must_use]
+    pub fn at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Answer(answer) => answer.at,
+            Self::Trouble(trouble) => trouble.at,
         }
     }
 }

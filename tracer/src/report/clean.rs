@@ -52,7 +52,7 @@ pub(super) fn header(header: &mut Header) {
     for name in [&mut header.socklife, &mut header.host, &mut header.boot_id, &mut header.kernel] {
         text(name);
     }
-    [&mut header.machine, &mut header.started].into_iter().for_each(text);
+    [&mut header.machine, &mut header.started, &mut header.zone].into_iter().for_each(text);
     texts(&mut header.arguments);
     texts(&mut header.unseen);
     header.trigger.iter_mut().for_each(text);

@@ -257,6 +257,7 @@ impl Fold {
             changes: self.settings.changes,
             more_changes: self.settings.dropped,
             unseen: self.samples.unseen,
+            answers: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod timeline;
 mod tests;
 
 use crate::{
+    answers::captured::Captured,
     capture::{
         Damage,
         content::{End, Header, Sysctls},
@@ -89,6 +90,8 @@ pub struct Report {
     pub more_changes: u64,
     /// What could not be seen, and how to get it: as the last sample has it.
     pub unseen: Vec<String>,
+    /// Failed answers of proxies in that time; `None`: no logs were given.
+    pub answers: Option<Captured>,
 }
 
 impl Report {

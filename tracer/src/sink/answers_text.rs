@@ -1,9 +1,18 @@
 //! Failed answers of proxies and what explains them, as text.
 
-use super::columns::{Columns, Side};
+use jiff::tz::TimeZone;
+
+use super::{
+    clock::Clock,
+    columns::{Columns, Side},
+};
 use crate::{
-    answers::summary::{Explained, Summary},
+    answers::{
+        captured::OfLog,
+        summary::{Explained, Summary},
+    },
     human::thousands,
+    report::Report,
 };
 
 const TITLES: [(&str, Side); 6] = [
@@ -33,6 +42,14 @@ pub fn lines(summary: &Summary) -> Vec<String> {
             lines.push(format!("({more} more upstreams)"));
         }
     }
+    lines.extend(notes(summary));
+    lines
+}
+
+/// What there is to say beside the table; the sum is the last.
+#[must_use]
+pub fn notes(summary: &Summary) -> Vec<String> {
+    let mut lines = Vec::new();
     let inferred = summary.upstreams.iter().flat_map(|it| &it.by).any(|by| by.inferred);
     if inferred {
         lines.push(
@@ -53,6 +70,63 @@ pub fn lines(summary: &Summary) -> Vec<String> {
     }
     lines.push(sum(summary));
     lines
+}
+
+/// Of answers beside a capture: what makes their figures doubtful, a sentence each.
+#[must_use]
+pub fn doubts(report: &Report) -> Vec<String> {
+    let Some(captured) = &report.answers else { return Vec::new() };
+    let mut doubts = Vec::new();
+    let zone = captured.time_zone.as_deref().unwrap_or_default();
+    for log in captured.logs.iter().filter(|log| log.is_of_another_time()) {
+        doubts.push(other_time(log, zone, report));
+    }
+    for log in captured.logs.iter().filter(|log| log.timeless) {
+        doubts.push(format!(
+            "{} has no times, so all lines of all logs count, whenever they were written: have $time_iso8601 or \
+             $msec in its format",
+            log.file
+        ));
+    }
+    if captured.kernel_incomplete {
+        doubts.push(
+            "failures are missing in the capture: the kernel's figures are lower bounds, and what is unexplained may \
+             be explained by what is missing"
+                .to_owned(),
+        );
+    }
+    doubts
+}
+
+/// None of a log's lines is of the recording's time: the wrong file, or the wrong zone.
+fn other_time(log: &OfLog, zone: &str, report: &Report) -> String {
+    // `2026-11-25T12:26:09…`
+    let shown = |rfc3339: &str| rfc3339.get(..19).unwrap_or(rfc3339).replace('T', " ");
+    let mut clock = Clock::new(report.header.epoch_ns, TimeZone::UTC);
+    let mut recorded = |ns| shown(&clock.rfc3339(ns));
+    let (begin, end) = (recorded(report.begin_ns()), recorded(report.end_ns()));
+    let time = |at: &Option<String>| at.as_deref().map_or_else(|| "?".to_owned(), shown);
+    let (first, last) = (time(&log.first), time(&log.last));
+    let mut said = format!(
+        "no line of {} is of the recording's time, {begin} to {end} UTC: its {} lines are of {first} to {last} UTC. Is \
+         it the right file?",
+        log.file,
+        thousands(log.lines_outside)
+    );
+    if log.without_zone {
+        said += &format!(" Its times were read as of zone {zone}: --log-time-zone says another");
+    }
+    said
+}
+
+/// How many lines of the logs are of another time, if any.
+#[must_use]
+pub fn outside(report: &Report) -> Option<String> {
+    let outside = report.answers.as_ref()?.lines_outside;
+    let outside = Some(outside).filter(|outside| *outside > 0).map(thousands)?;
+    Some(format!(
+        "{outside} lines of the logs are of another time than the recording: they are in no figure"
+    ))
 }
 
 fn sum(summary: &Summary) -> String {

@@ -12,6 +12,7 @@ use super::{
     json::{CountRow, is_zero, line},
 };
 use crate::{
+    answers::captured::Captured,
     capture::{Damage, content::Sysctls},
     event::Comm,
     live::shot::Sockets,
@@ -61,6 +62,8 @@ struct ReportLine<'a> {
     unseen_events: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unseen: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answers: Option<&'a Captured>,
 }
 
 /// Of where and when a capture is, and how much of it there is.
@@ -273,6 +276,7 @@ fn of(report: &Report) -> ReportLine<'_> {
         more_changes: report.more_changes,
         unseen_events: &report.header.unseen,
         unseen: &report.unseen,
+        answers: report.answers.as_ref(),
     }
 }
 

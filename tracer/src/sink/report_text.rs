@@ -1,7 +1,7 @@
 //! `report --format text`: for somebody who was not there. What makes it doubtful comes first, then what failed.
 
 use super::{
-    check_text,
+    answers_text, check_text,
     clock::Clock,
     columns::{
         Columns,
@@ -131,6 +131,7 @@ impl Page<'_> {
         self.incidents();
         self.ceilings();
         self.failures();
+        self.answers();
         self.upstreams();
         self.processes();
         self.changes();
@@ -283,6 +284,20 @@ impl Page<'_> {
             let unlisted = thousands(report.unlisted);
             let line = format!("  {unlisted} failures are in the total only: too many rows");
             self.paint.line(YELLOW, &line, self.out);
+        }
+    }
+
+    fn answers(&mut self) {
+        let Some(answers) = &self.report.answers else { return };
+        self.section("failed answers of proxies");
+        for doubt in answers_text::doubts(self.report) {
+            self.wrapped(YELLOW, "  ", &format!("! {doubt}"));
+        }
+        for line in answers_text::lines(&answers.summary) {
+            self.paint.line("", &format!("  {line}"), self.out);
+        }
+        if let Some(outside) = answers_text::outside(self.report) {
+            self.wrapped("", "  ", &outside);
         }
     }
 

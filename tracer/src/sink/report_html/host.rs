@@ -3,7 +3,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::{
-    charts, ground, tables,
+    answers, charts, ground, tables,
     words::{Times, badge, first_of, inert, lasting, more, percent, reasons},
 };
 use crate::{
@@ -65,7 +65,7 @@ impl<'a> Host<'a> {
     }
 
     fn parts(&self) -> Vec<((&'static str, &'static str), Markup)> {
-        vec![
+        let mut parts = vec![
             (("-why", "What failed, when and why"), self.why()),
             (("-course", "How it went"), charts::course(self)),
             (("-failures", "Failures"), tables::failures(self)),
@@ -74,7 +74,14 @@ impl<'a> Host<'a> {
             (("-processes", "Processes"), tables::processes(self)),
             (("-settings", "Settings of the host"), ground::settings(self)),
             (("-recorded", "How it was recorded"), ground::recorded(self)),
-        ]
+        ];
+        if let Some(captured) = &self.report.answers {
+            let failures = parts.iter().position(|((name, _), _)| *name == "-failures");
+            let part =
+                (("-answers", "Failed answers of proxies"), answers::part(self.report, captured));
+            parts.insert(failures.map_or(0, |at| at + 1), part);
+        }
+        parts
     }
 
     /// Where its parts are.

@@ -2,10 +2,11 @@
 //! page forbids them too.
 //!
 //! `host`: what is told of one host. `charts`: how it went, each a `chart` of shapes in `svg`. `tables`: who, and toward
-//! whom.
+//! whom. `answers`: what explains failed answers of proxies.
 //! `ground`: how it came to be known. `words`: times, and foreign text made inert. `style.css`: how it looks, in
 //! light, in dark and on paper.
 
+mod answers;
 mod chart;
 mod charts;
 mod ground;

@@ -203,6 +203,7 @@ fn header() -> Header {
         unseen: Vec::new(),
         part: 1,
         trigger: None,
+        zone: "Europe/Berlin".to_owned(),
     }
 }
 

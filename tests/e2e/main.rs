@@ -26,6 +26,7 @@ mod reasons;
 mod record;
 mod record_trigger;
 mod replay;
+mod report_answers;
 mod report_page;
 mod signals;
 mod styles;
@@ -223,6 +224,7 @@ fn main() -> ExitCode {
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),
+        report_answers::tests(),
         report_page::tests(),
         replay::tests(),
         signals::tests(),

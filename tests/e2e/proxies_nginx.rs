@@ -252,7 +252,7 @@ fn explained(failing: &Failing) -> Result<()> {
 }
 
 /// Waits until requests that were under way when the clients left are in the logs.
-fn settled(nginx: &Nginx) -> Result<()> {
+pub(crate) fn settled(nginx: &Nginx) -> Result<()> {
     let mut before = None;
     wait_for("the end of the last requests", || {
         let now = nginx.logs()?;

@@ -80,7 +80,7 @@ impl Nginx {
     /// Where it listens.
     pub const PORT: u16 = 8080;
     /// The format of its access log.
-    pub const LOG_FORMAT: &str = "$status $upstream_status [$upstream_addr]";
+    pub const LOG_FORMAT: &str = "$status $upstream_status [$upstream_addr] $msec";
 
     /// Starts it inside a namespace, in front of one upstream. `main` and `server` go into these blocks
     /// of its configuration.

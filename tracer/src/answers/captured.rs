@@ -126,3 +126,6 @@ fn of_log(log: &Log, told: &Told) -> OfLog {
         without_zone: log.kind.is_without_zone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,7 +108,7 @@ fn other_time(log: &OfLog, zone: &str, report: &Report) -> String {
     let time = |at: &Option<String>| at.as_deref().map_or_else(|| "?".to_owned(), shown);
     let (first, last) = (time(&log.first), time(&log.last));
     let mut said = format!(
-        "no line of {} is of the recording's time, {begin} to {end} UTC: its {} lines are of {first} to {last} UTC. Is \
+        "no line of {} is of the recording's time, {begin} to {end} UTC: its lines ({}) are of {first} to {last} UTC. Is \
          it the right file?",
         log.file,
         thousands(log.lines_outside)

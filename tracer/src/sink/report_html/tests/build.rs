@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::answers;
 use crate::{
     capture::{
         Damage,
@@ -301,6 +302,7 @@ pub(super) fn full() -> Report {
             from: Some("32768\t60999".to_owned()),
             to: Some("1024\t65535".to_owned()),
         }],
+        answers: Some(answers::answers()),
         ..Report::default()
     }
 }
@@ -366,6 +368,7 @@ pub(super) fn hostile() -> Report {
         ..report.changes[0].clone()
     };
     report.unseen = vec![text()];
+    report.answers = Some(answers::hostile(HOSTILE));
     report
 }
 
@@ -402,6 +405,7 @@ pub(super) fn absurd() -> Report {
         it.latency = Some(Latency { p50_us: most, p99_us: most });
         it.failures = vec![(None, most), (Some(Reason::Reset), most)];
     }
+    report.answers = Some(answers::absurd());
     report
 }
 

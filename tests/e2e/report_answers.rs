@@ -72,7 +72,7 @@ fn answers() -> Result<()> {
     let during = nginx.logs()?;
     next_second()?;
     requests(&link, &nginx)?;
-    let after = nginx.stop()?;
+    let after = nginx.logs()?;
 
     // Where it is read another zone is in force.
     let mut report = Command::new(socklife_binary());

@@ -47,8 +47,8 @@ pub fn account(logs: &[Log]) -> Account {
 /// One can't be read.
 pub fn open(logs: &[Log], from: From, zone: &TimeZone) -> Result<Vec<Reading>> {
     let open = |log: &Log| {
-        let follower = Follower::open(&log.path, from)
-            .with_context(|| format!("can't read {}", log.path.display()))?;
+        // The error has its path.
+        let follower = Follower::open(&log.path, from).context("can't read a log")?;
         Ok(Reading { follower, kind: log.kind.clone(), zone: zone.clone() })
     };
     logs.iter().map(open).collect()

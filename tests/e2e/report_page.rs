@@ -2,8 +2,11 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Result, ensure};
-use socklife_tests::{page::open, socklife::socklife};
+use anyhow::{Context, Result, ensure};
+use socklife_tests::{
+    page::open,
+    socklife::{last_line, socklife},
+};
 
 use crate::{Need, Test};
 
@@ -27,7 +30,10 @@ fn page() -> Result<()> {
     let capture = directory.path().join(name);
     fs::copy(CAPTURE, &capture)?;
     let page = directory.path().join("page.html");
-    let end = socklife(&["report", &capture.to_string_lossy(), "-o", &page.to_string_lossy()])?;
+    let (capture, log) = (capture.to_string_lossy(), log_of(&capture, directory.path())?);
+    let report = ["report", &capture, "-o", &page.to_string_lossy()];
+    let logs = ["--nginx-error-log", &log, "--log-time-zone", "UTC"];
+    let end = socklife(&[report, logs].concat())?;
     ensure!(end.code == Some(0), "{:?} {}", end.code, end.stderr);
     let size = fs::metadata(&page)?.len();
     println!("the page has {size} bytes");
@@ -45,8 +51,26 @@ fn page() -> Result<()> {
         for said in [name, "port-range-exhausted", "process-file-limit", "EADDRNOTAVAIL", "UTC"] {
             ensure!(opened.text.contains(said), "{said}: {}", opened.text);
         }
+        for said in ["Failed answers of proxies", "<img src=x onerror=alert(3)>", "1 failed tries"]
+        {
+            ensure!(opened.text.contains(said), "{said}: {}", opened.text);
+        }
     }
     Ok(())
+}
+
+/// An error log of Nginx with a line of the capture's time, whose upstream is hostile.
+fn log_of(capture: &Path, directory: &Path) -> Result<String> {
+    let end = socklife(&["report", "--format=json", &capture.to_string_lossy()])?;
+    let begun = last_line(&end.stdout)?["start"].as_str().context("no start")?.to_owned();
+    let time = begun.get(..19).context("a short time")?.replace('-', "/").replace('T', " ");
+    let line = format!(
+        "{time} [error] 7#7: *1 connect() to <img src=x onerror=alert(3)> failed (111: Connection refused) while \
+         connecting to upstream, client: 10.0.0.1, server: , request: \"GET / HTTP/1.1\", host: \"a\"\n"
+    );
+    let log = directory.join("error.log");
+    fs::write(&log, line)?;
+    Ok(log.display().to_string())
 }
 
 /// What the test above asserts would be seen if it were otherwise.

@@ -64,7 +64,9 @@ pub fn merge(logs: Vec<Reading>, span: Span, each: &mut dyn FnMut(Entry)) -> Res
     sources.iter_mut().for_each(Source::search);
     let span = (!sources.iter().any(|source| source.told.timeless)).then_some(span);
     loop {
-        sources.iter_mut().for_each(|source| source.settle(span));
+        for source in &mut sources {
+            source.settle(span);
+        }
         let next = sources.iter_mut().filter_map(|source| Some((source.next()?, source)));
         let Some((_, source)) = next.min_by_key(|(second, source)| (*second, source.answers))
         else {
@@ -173,7 +175,9 @@ impl Source {
         }
         while !self.is_settled() {
             let Some(lines) = self.receive() else { return };
-            lines.into_iter().for_each(|line| self.place(line, span));
+            for line in lines {
+                self.place(line, span);
+            }
         }
     }
 

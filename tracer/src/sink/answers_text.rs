@@ -27,22 +27,29 @@ const TITLES: [(&str, Side); 6] = [
 /// Most upstreams that are named.
 const SHOWN: usize = 20;
 
-/// The lines: the table, then the sum.
+/// The lines: the table, then what there is to say beside it.
 #[must_use]
 pub fn lines(summary: &Summary) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !summary.upstreams.is_empty() {
-        let mut columns = Columns::new(&TITLES);
-        for upstream in summary.upstreams.iter().take(SHOWN) {
-            rows(upstream, summary.tries_only, &mut columns);
-        }
-        lines.extend(columns.lines(None));
-        let more = summary.upstreams.len().saturating_sub(SHOWN);
-        if more > 0 {
-            lines.push(format!("({more} more upstreams)"));
-        }
-    }
+    let mut lines = table(summary);
     lines.extend(notes(summary));
+    lines
+}
+
+/// The table; empty: there is nothing in it.
+#[must_use]
+pub fn table(summary: &Summary) -> Vec<String> {
+    if summary.upstreams.is_empty() {
+        return Vec::new();
+    }
+    let mut columns = Columns::new(&TITLES);
+    for upstream in summary.upstreams.iter().take(SHOWN) {
+        rows(upstream, summary.tries_only, &mut columns);
+    }
+    let mut lines = columns.lines(None);
+    let more = summary.upstreams.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(format!("({more} more upstreams)"));
+    }
     lines
 }
 

@@ -293,11 +293,12 @@ impl Page<'_> {
         for doubt in answers_text::doubts(self.report) {
             self.wrapped(YELLOW, "  ", &format!("! {doubt}"));
         }
-        for line in answers_text::lines(&answers.summary) {
+        for line in answers_text::table(&answers.summary) {
             self.paint.line("", &format!("  {line}"), self.out);
         }
-        if let Some(outside) = answers_text::outside(self.report) {
-            self.wrapped("", "  ", &outside);
+        let notes = answers_text::notes(&answers.summary);
+        for note in notes.into_iter().chain(answers_text::outside(self.report)) {
+            self.wrapped("", "  ", &note);
         }
     }
 

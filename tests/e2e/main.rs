@@ -4,6 +4,8 @@
 
 #![expect(clippy::print_stdout, reason = "figures for who reads the test's output")]
 
+mod answers;
+mod answers_haproxy;
 mod calls;
 mod check_conntrack;
 mod check_files;
@@ -203,6 +205,7 @@ fn main() -> ExitCode {
     }
     let machine = Machine::look();
     let tests = [
+        answers_haproxy::tests(),
         calls::tests(),
         check_conntrack::tests(),
         check_files::tests(),

@@ -4,7 +4,7 @@
 //! Nginx writes a line for each failed try into its error log, and then, when the request is done, one into its access
 //! log. So the lines of each upstream stand in a queue, and an answer takes one for each of its failed tries: the last
 //! one explains it. HAProxy and Envoy say in the line itself how a request ended; where that is no more than "no
-//! connection", the kernel's failures toward that upstream say why.
+//! connection" or "it ended", the kernel's failures toward that upstream say why.
 
 pub mod captured;
 pub mod merge;
@@ -177,9 +177,13 @@ pub fn in_the_kernel<'a>(
 ) -> BTreeMap<(Option<String>, Class), u64> {
     let mut found = BTreeMap::new();
     for (key, row) in rows {
-        let FailureKey { reason: Some(reason), dst, dport, .. } = *key else { continue };
+        let FailureKey { call, reason: Some(reason), dst, dport, .. } = *key else { continue };
         let upstream =
             dst.zip(dport).map(|(dst, dport)| std::net::SocketAddr::new(dst, dport).to_string());
+        // Connections of clients, and those that may be.
+        if call.is_none() && upstream.is_none() {
+            continue;
+        }
         *found.entry((upstream, class_of(reason))).or_default() += row.count;
     }
     found

@@ -1,6 +1,9 @@
 //! What an account comes to: of each upstream the failed answers, what explains them, and what the kernel saw.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use serde::Serialize;
 
@@ -57,7 +60,8 @@ pub struct ByClass {
     pub answers: u64,
     /// Lines of the error log: failed tries, of which a request may have several.
     pub lines: u64,
-    /// Failures in the kernel toward this upstream; none where the log does not give its address.
+    /// Failures in the kernel toward this upstream; none where its address is not known, and of open files, which
+    /// have no upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<u64>,
     /// Several kinds of failures share these answers: divided by how often the kernel saw each.
@@ -74,8 +78,6 @@ pub fn summary(
     lines_unknown: u64,
 ) -> Summary {
     let address = |name: &str| addresses.get(name).cloned().unwrap_or_else(|| name.to_owned());
-    let known: BTreeSet<&String> =
-        kernel.keys().filter_map(|(upstream, _)| upstream.as_ref()).collect();
     let rows = account.rows();
     let named: BTreeSet<String> = rows.keys().map(|name| address(name)).collect();
     let mut sum = Summary {
@@ -86,7 +88,7 @@ pub fn summary(
     };
     for (name, row) in rows {
         let address = address(name);
-        let of_it = known.contains(&address).then_some(&address);
+        let of_it = address.parse::<SocketAddr>().is_ok().then_some(&address);
         // One that has no address in the log: what failed toward nobody that is named may be its own.
         let may_be = |upstream: &Option<String>| match (upstream, of_it) {
             (None, _) => true,
@@ -100,8 +102,9 @@ pub fn summary(
             shares.keys().copied().chain(row.lines.keys().map(|&(class, _)| class)).collect();
         let by = classes.into_iter().map(|class| {
             let (answers, inferred) = shares.get(&class).copied().unwrap_or_default();
-            let seen =
-                of_it.map(|of_it| kernel.get(&(Some(of_it.clone()), class)).copied().unwrap_or(0));
+            let seen = of_it
+                .filter(|_| class != Class::OpenFiles)
+                .map(|of_it| kernel.get(&(Some(of_it.clone()), class)).copied().unwrap_or(0));
             ByClass {
                 class: class.name(),
                 answers,
@@ -136,9 +139,21 @@ fn shares(
     kernel: &Kernel,
     may_be: impl Fn(&Option<String>) -> bool,
 ) -> (BTreeMap<Class, (u64, bool)>, u64) {
-    let said = row.explained.iter().filter(|(class, _)| **class != Class::Connect);
+    let said = row.explained.iter();
+    let said = said.filter(|(class, _)| !matches!(class, Class::Connect | Class::Ended));
     let mut shares: BTreeMap<Class, (u64, bool)> =
         said.map(|(class, count)| (*class, (*count, false))).collect();
+    let ended = row.explained.get(&Class::Ended).copied().unwrap_or(0);
+    let resets = kernel.iter().filter(|((to, class), _)| *class == Class::Reset && may_be(to));
+    let said_so = row.explained.get(&Class::Reset).copied().unwrap_or(0);
+    let resets = resets.map(|(_, count)| count).sum::<u64>().saturating_sub(said_so).min(ended);
+    let mixed = resets > 0 && resets < ended;
+    for (class, count) in [(Class::Reset, resets), (Class::ClosedEarly, ended - resets)] {
+        if count > 0 {
+            let share = shares.entry(class).or_default();
+            *share = (share.0 + count, mixed);
+        }
+    }
     let unsaid = row.explained.get(&Class::Connect).copied().unwrap_or(0);
     let mut causes: BTreeMap<Class, u64> = BTreeMap::new();
     for ((upstream, class), count) in kernel {
@@ -171,11 +186,15 @@ mod tests {
     use crate::logs::{Answer, Entry, Try};
 
     fn of_connect(account: &mut Account, upstream: &str, count: u64) {
+        of(Class::Connect, account, upstream, count);
+    }
+
+    fn of(class: Class, account: &mut Account, upstream: &str, count: u64) {
         for _ in 0..count {
             account.note(Entry::Answer(Answer {
                 status: Some(503),
                 tries: vec![Try { upstream: upstream.to_owned(), ..Try::default() }],
-                class: Some(Class::Connect),
+                class: Some(class),
                 ..Answer::default()
             }));
         }
@@ -213,5 +232,47 @@ mod tests {
         let by: Vec<_> =
             sum.upstreams[0].by.iter().map(|by| (by.class, by.answers, by.inferred)).collect();
         assert_eq!(by, [("ports-exhausted", 6, true), ("refused", 2, true)]);
+    }
+
+    #[test]
+    fn the_kernel_says_whether_it_was_a_reset() {
+        let mut account = Account { sees_answers: true, ..Account::default() };
+        of(Class::Ended, &mut account, "10.0.0.9:80", 5);
+        let to = |upstream: &str| Some(upstream.to_owned());
+        for (resets, wanted) in [
+            (0, vec![("closed-early", 5, Some(0), false)]),
+            (2, vec![("closed-early", 3, Some(0), true), ("reset", 2, Some(2), true)]),
+            (5, vec![("reset", 5, Some(5), false)]),
+            (7, vec![("reset", 5, Some(7), false)]),
+        ] {
+            // Those toward others, and of clients, are not meant.
+            let kernel = Kernel::from([
+                ((to("10.0.0.9:80"), Class::Reset), resets),
+                ((to("10.0.0.7:80"), Class::Reset), 9),
+            ]);
+            let sum = summary(&account, &kernel, &BTreeMap::new(), 0);
+            let by = sum.upstreams[0].by.iter();
+            let by: Vec<_> =
+                by.map(|by| (by.class, by.answers, by.kernel, by.inferred)).collect();
+            assert_eq!(by, wanted);
+            assert_eq!(sum.explained, 5);
+        }
+    }
+
+    #[test]
+    fn what_failed_toward_others_explains_nothing() {
+        let mut account = Account { sees_answers: true, ..Account::default() };
+        of_connect(&mut account, "10.0.0.9:80", 3);
+        of_connect(&mut account, "app/s1", 4);
+        let kernel = Kernel::from([((Some("10.0.0.7:80".to_owned()), Class::Refused), 50)]);
+        let sum = summary(&account, &kernel, &BTreeMap::new(), 0);
+        // Where a server's address is not known, it may be that one.
+        assert_eq!((sum.explained, sum.unexplained), (4, 3));
+        // Files have no upstream.
+        let kernel = Kernel::from([((None, Class::OpenFiles), 7)]);
+        let sum = summary(&account, &kernel, &BTreeMap::new(), 0);
+        let by: Vec<_> = sum.upstreams.iter().flat_map(|it| &it.by).collect();
+        assert!(by.iter().all(|by| by.class == "open-files" && by.kernel.is_none()), "{by:?}");
+        assert_eq!(sum.explained, 7);
     }
 }

@@ -149,9 +149,8 @@ fn class(said: &Said<'_>) -> Option<Option<Class>> {
     for flag in said.flags.split(|byte| *byte == b',') {
         let one = match flag {
             b"UF" | b"UpstreamConnectionFailure" => connect(said),
-            b"UC" | b"UpstreamConnectionTermination" => {
-                by_details(said).unwrap_or(Class::ClosedEarly)
-            }
+            // A reset and a mere close look alike.
+            b"UC" | b"UpstreamConnectionTermination" => by_details(said).unwrap_or(Class::Ended),
             b"UO"
             | b"UpstreamOverflow"
             | b"OM"

@@ -112,7 +112,7 @@ fn class(cause: u8, when: u8, no_server: bool) -> Option<Option<Class>> {
         // Waiting for a server or a slot of one.
         (b's' | b'S', b'Q') => Some(Class::OwnLimit),
         // A reset and a mere close look alike.
-        (b'S', b'H' | b'D' | b'L') => Some(Class::ClosedEarly),
+        (b'S', b'H' | b'D' | b'L') => Some(Class::Ended),
         (b's', _) => Some(Class::ReadTimeout),
         // The process's limit of sockets.
         (b'P', b'C') => Some(Class::OpenFiles),

@@ -53,6 +53,9 @@ pub enum Class {
     BadAnswer,
     /// The connection to the upstream failed, and the log does not say why: the kernel does.
     Connect,
+    /// The connection to the upstream ended before its answer did, and the log does not say whether it was reset or
+    /// closed: the kernel does.
+    Ended,
     /// Something else.
     Other,
 }
@@ -189,6 +192,7 @@ impl Class {
             Self::NoServer => "no-server",
             Self::BadAnswer => "bad-answer",
             Self::Connect => "no-connection",
+            Self::Ended => "connection-ended",
             Self::Other => "other",
         }
     }

@@ -1,0 +1,172 @@
+//! A real HAProxy that fails in each way: its failed answers are explained, as its log and its counters have them.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use socklife_tests::{
+    haproxy::{HaProxy, Sections},
+    net::{Link, NEAR4},
+    process::run,
+    socklife::{Socklife, last_line},
+    wait_for,
+};
+
+use crate::{
+    Need, Test,
+    answers::{
+        NOBODY, UPSTREAM, all_explained, by_class, failed_calls, leave_files, load, settled,
+        upstream,
+    },
+};
+
+pub(crate) fn tests() -> Vec<Test> {
+    let needs = [Need::Bpf, Need::Namespaces, Need::Nginx, Need::HaProxy];
+    vec![
+        Test::new("answers::haproxy_ports", &needs, || explained(&PORTS)),
+        Test::new("answers::haproxy_refused", &needs, || explained(&REFUSED)),
+        Test::new("answers::haproxy_reset", &needs, || explained(&RESET)),
+        Test::new("answers::haproxy_connect_timeout", &needs, || explained(&CONNECT_TIMEOUT)),
+        Test::new("answers::haproxy_own_limit", &needs, || explained(&OWN_LIMIT)),
+        Test::new("answers::haproxy_open_files", &needs, || explained(&OPEN_FILES)),
+    ]
+}
+
+/// A way to have HAProxy fail.
+struct Failing {
+    /// `--mode` of the upstream; `None`: nobody listens there.
+    upstream: Option<&'static str>,
+    /// Where it is.
+    address: &'static str,
+    /// Local ports, where they are few.
+    ports: Option<&'static str>,
+    defaults: &'static str,
+    server: &'static str,
+    /// Files beside those that it has at first.
+    files: Option<u32>,
+    clients: u32,
+    /// What explains the answers.
+    class: &'static str,
+    /// Toward whom, as the log has it.
+    toward: &'static str,
+    /// The answers' status, and the state of their sessions.
+    status: u16,
+    state: &'static str,
+}
+
+const FINE: Failing = Failing {
+    upstream: Some("hold"),
+    address: UPSTREAM,
+    ports: None,
+    defaults: "",
+    server: "",
+    files: None,
+    clients: 64,
+    class: "",
+    toward: "app/s1",
+    status: 503,
+    state: "SC",
+};
+const PORTS: Failing = Failing { ports: Some("40000 40015"), class: "ports-exhausted", ..FINE };
+const REFUSED: Failing =
+    Failing { upstream: None, defaults: "retries 1", class: "refused", ..FINE };
+const RESET: Failing =
+    Failing { upstream: Some("reset"), class: "reset", status: 502, state: "SH", ..FINE };
+const CONNECT_TIMEOUT: Failing = Failing {
+    upstream: None,
+    address: NOBODY,
+    defaults: "timeout connect 300ms\nretries 1",
+    class: "connect-timeout",
+    state: "sC",
+    ..FINE
+};
+const OWN_LIMIT: Failing = Failing {
+    defaults: "timeout queue 300ms",
+    server: "maxconn 2",
+    class: "own-limit",
+    toward: "-",
+    state: "sQ",
+    ..FINE
+};
+const OPEN_FILES: Failing = Failing {
+    upstream: Some("answer"),
+    defaults: "option http-server-close\nretries 1",
+    files: Some(16),
+    clients: 15,
+    class: "open-files",
+    ..FINE
+};
+
+/// What HAProxy says of itself.
+#[derive(Debug)]
+struct Own {
+    /// `econ` of the server, and of the backend: that has also those that waited in vain.
+    connect: u64,
+    backend_connect: u64,
+    /// `eresp`, `wretr`, `cli_abrt` of the server.
+    response: u64,
+    retries: u64,
+    aborted: u64,
+    dropped_logs: u64,
+}
+
+impl Own {
+    fn of(haproxy: &HaProxy) -> Result<Self> {
+        let info = haproxy.ask("show info")?;
+        let dropped = info.lines().find_map(|line| line.strip_prefix("DroppedLogs: "));
+        Ok(Self {
+            connect: haproxy.count("app", "s1", "econ")?,
+            backend_connect: haproxy.count("app", "BACKEND", "econ")?,
+            response: haproxy.count("app", "s1", "eresp")?,
+            retries: haproxy.count("app", "s1", "wretr")?,
+            aborted: haproxy.count("app", "s1", "cli_abrt")?,
+            dropped_logs: dropped.context("DroppedLogs")?.trim().parse()?,
+        })
+    }
+}
+
+fn explained(failing: &Failing) -> Result<()> {
+    let link = Link::new()?;
+    let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
+    let sections = Sections {
+        global: "nbthread 1",
+        defaults: failing.defaults,
+        server: failing.server,
+        ..Sections::default()
+    };
+    let haproxy = HaProxy::start(&link.near, failing.address, sections)?;
+    if let Some(files) = failing.files {
+        // It opens its log's socket with the first line, and without one no line says what failed.
+        let ask = format!(
+            "exec 3<>/dev/tcp/{NEAR4}/{}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
+            HaProxy::PORT
+        );
+        run(link.far.command("bash").args(["-c", &ask]))?;
+        wait_for("its line", || Ok(fs::read_to_string(haproxy.log())?.ends_with('\n').then_some(())))?;
+        leave_files(haproxy.pid(), files)?;
+    }
+    let (path, log) = (link.near.path(), haproxy.log().display().to_string());
+    let arguments = ["count", "--format=json", "--netns", &path, "--haproxy-log", &log];
+    let count = Socklife::start(&arguments)?;
+    load(&link, failing.clients)?;
+    settled(|| {
+        let current = haproxy.count("app", "BACKEND", "scur")?;
+        Ok((current, haproxy.count("app", "BACKEND", "qcur")?, fs::read(haproxy.log())?.len()))
+    })?;
+    let own = Own::of(&haproxy)?;
+    let counted = last_line(&count.interrupt()?.stdout)?;
+    let log = fs::read_to_string(haproxy.log())?;
+    println!("{counted:#}\n{own:?}");
+    for line in log.lines().take(3) {
+        println!("{line}");
+    }
+    agree(&counted, &log, &own, failing)
+}
+
+fn agree(counted: &Value, log: &str, own: &Own, failing: &Failing) -> Result<()> {
+    let of = |text: &str| log.lines().filter(|line| line.contains(text)).count() as u64;
+    let failed = of(&format!(" {}-- ", failing.state));
+    let by = all_explained(counted, failed, failing.class, failing.toward)?;
+    println!("{by} {own:?} {failed}");
+    Ok(())
+}

@@ -41,6 +41,14 @@ pub(crate) fn load(link: &Link, clients: u32) -> Result<()> {
     run(link.far.command("wrk").args(["-t", "1", "-c", &clients, "-d", "2s", &target])).map(drop)
 }
 
+/// What a proxy answers to one request of the far host.
+pub(crate) fn ask(link: &Link, path: &str) -> Result<String> {
+    let ask = format!(
+        "exec 3<>/dev/tcp/{NEAR4}/{PORT}; printf 'GET {path} HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    run(link.far.command("bash").args(["-c", &ask]))
+}
+
 /// Waits until what is looked at stays the same for as long as the longest of the timeouts that a test gives a proxy.
 pub(crate) fn settled<T: PartialEq>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let mut before = None;

@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use socklife_tests::{
     haproxy::{HaProxy, Sections},
-    net::{Link, NEAR4},
-    process::run,
+    net::Link,
     socklife::{Socklife, last_line},
     wait_for,
 };
@@ -15,7 +14,7 @@ use socklife_tests::{
 use crate::{
     Need, Test,
     answers::{
-        NOBODY, UPSTREAM, all_explained, by_class, failed_calls, leave_files, load, settled,
+        NOBODY, UPSTREAM, all_explained, ask, by_class, failed_calls, leave_files, load, settled,
         upstream,
     },
 };
@@ -49,8 +48,7 @@ struct Failing {
     class: &'static str,
     /// Toward whom, as the log has it.
     toward: &'static str,
-    /// The answers' status, and the state of their sessions.
-    status: u16,
+    /// The state of their sessions.
     state: &'static str,
 }
 
@@ -64,14 +62,12 @@ const FINE: Failing = Failing {
     clients: 64,
     class: "",
     toward: "app/s1",
-    status: 503,
     state: "SC",
 };
 const PORTS: Failing = Failing { ports: Some("40000 40015"), class: "ports-exhausted", ..FINE };
 const REFUSED: Failing =
     Failing { upstream: None, defaults: "retries 1", class: "refused", ..FINE };
-const RESET: Failing =
-    Failing { upstream: Some("reset"), class: "reset", status: 502, state: "SH", ..FINE };
+const RESET: Failing = Failing { upstream: Some("reset"), class: "reset", state: "SH", ..FINE };
 const CONNECT_TIMEOUT: Failing = Failing {
     upstream: None,
     address: NOBODY,
@@ -90,7 +86,7 @@ const OWN_LIMIT: Failing = Failing {
 };
 const OPEN_FILES: Failing = Failing {
     upstream: Some("answer"),
-    defaults: "option http-server-close\nretries 1",
+    defaults: "retries 1",
     files: Some(16),
     clients: 15,
     class: "open-files",
@@ -103,10 +99,10 @@ struct Own {
     /// `econ` of the server, and of the backend: that has also those that waited in vain.
     connect: u64,
     backend_connect: u64,
-    /// `eresp`, `wretr`, `cli_abrt` of the server.
+    /// `eresp`, `wretr`, `connect` of the server.
     response: u64,
     retries: u64,
-    aborted: u64,
+    connects: u64,
     dropped_logs: u64,
 }
 
@@ -119,7 +115,7 @@ impl Own {
             backend_connect: haproxy.count("app", "BACKEND", "econ")?,
             response: haproxy.count("app", "s1", "eresp")?,
             retries: haproxy.count("app", "s1", "wretr")?,
-            aborted: haproxy.count("app", "s1", "cli_abrt")?,
+            connects: haproxy.count("app", "s1", "connect")?,
             dropped_logs: dropped.context("DroppedLogs")?.trim().parse()?,
         })
     }
@@ -128,21 +124,22 @@ impl Own {
 fn explained(failing: &Failing) -> Result<()> {
     let link = Link::new()?;
     let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
+    let defaults = format!("option httpclose\n{}", failing.defaults);
     let sections = Sections {
         global: "nbthread 1",
-        defaults: failing.defaults,
+        defaults: &defaults,
+        // Its log loses lines that come too fast.
+        frontend: "rate-limit sessions 1000",
         server: failing.server,
         ..Sections::default()
     };
     let haproxy = HaProxy::start(&link.near, failing.address, sections)?;
     if let Some(files) = failing.files {
         // It opens its log's socket with the first line, and without one no line says what failed.
-        let ask = format!(
-            "exec 3<>/dev/tcp/{NEAR4}/{}; printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
-            HaProxy::PORT
-        );
-        run(link.far.command("bash").args(["-c", &ask]))?;
-        wait_for("its line", || Ok(fs::read_to_string(haproxy.log())?.ends_with('\n').then_some(())))?;
+        ask(&link, "/")?;
+        wait_for("its line", || {
+            Ok(fs::read_to_string(haproxy.log())?.ends_with('\n').then_some(()))
+        })?;
         leave_files(haproxy.pid(), files)?;
     }
     let (path, log) = (link.near.path(), haproxy.log().display().to_string());
@@ -157,16 +154,54 @@ fn explained(failing: &Failing) -> Result<()> {
     let counted = last_line(&count.interrupt()?.stdout)?;
     let log = fs::read_to_string(haproxy.log())?;
     println!("{counted:#}\n{own:?}");
-    for line in log.lines().take(3) {
-        println!("{line}");
-    }
     agree(&counted, &log, &own, failing)
 }
 
 fn agree(counted: &Value, log: &str, own: &Own, failing: &Failing) -> Result<()> {
     let of = |text: &str| log.lines().filter(|line| line.contains(text)).count() as u64;
-    let failed = of(&format!(" {}-- ", failing.state));
+    let failed = of(&format!(" - - {}-- ", failing.state));
     let by = all_explained(counted, failed, failing.class, failing.toward)?;
-    println!("{by} {own:?} {failed}");
+    // A line that its log had no room for is in its counters alone.
+    let logged = |what: &str, lines: u64, count: u64| {
+        let most = lines + own.dropped_logs;
+        ensure!((lines..=most).contains(&count), "{what}: {lines} lines, but {count}: {own:?}");
+        Ok(())
+    };
+    let tries = own.connect + own.retries;
+    let no_ports = of("Connect() failed for backend app: no free ports.");
+    let no_files = |proxy| of(&format!(" Proxy {proxy} reached process FD limit "));
+    let lines = |upstream: &str| -> Result<u64> {
+        let by = by_class(&counted["answers"], failing.class, |it| it == upstream)?;
+        Ok(by.iter().filter_map(|by| by["lines"].as_u64()).sum())
+    };
+    let kernel = by["kernel"].as_u64();
+    match failing.class {
+        "own-limit" => {
+            logged("econ of the backend", failed, own.backend_connect)?;
+            ensure!(own.connect == 0 && kernel.is_none(), "{own:?} {by}");
+        }
+        "reset" => {
+            // Each connection that is reset counts, and so does each answer.
+            logged("eresp, but for the resets", failed, own.response - kernel.unwrap_or(0))?;
+            ensure!(kernel == Some(own.connects), "all connections were reset: {own:?} {by}");
+        }
+        "open-files" => {
+            logged("econ", failed, own.connect)?;
+            logged("tries", no_files("app"), tries)?;
+            // It was accept() that had no file.
+            let accepts = no_files("web");
+            let calls = failed_calls(counted, "process-file-limit", "haproxy");
+            logged("the kernel's", tries + accepts, calls)?;
+            ensure!(lines("-")? == no_files("app") + accepts && kernel.is_none(), "{counted}");
+        }
+        class => {
+            logged("econ", failed, own.connect)?;
+            ensure!(kernel == Some(tries), "a failure in the kernel for each try: {own:?} {by}");
+            if class == "ports-exhausted" {
+                logged("tries", no_ports, tries)?;
+                ensure!(lines("app")? == no_ports, "{no_ports} lines: {counted}");
+            }
+        }
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "figures for who reads the test's output")]
 
 mod answers;
+mod answers_envoy;
 mod answers_haproxy;
 mod calls;
 mod check_conntrack;
@@ -23,6 +24,7 @@ mod nginx;
 mod nginx_conf;
 mod proxies;
 mod proxies_advice;
+mod proxies_limits;
 mod proxies_nginx;
 mod reasons;
 mod record;
@@ -205,6 +207,7 @@ fn main() -> ExitCode {
     }
     let machine = Machine::look();
     let tests = [
+        answers_envoy::tests(),
         answers_haproxy::tests(),
         calls::tests(),
         check_conntrack::tests(),
@@ -224,6 +227,7 @@ fn main() -> ExitCode {
         proxies_advice::tests(),
         nginx_conf::tests(),
         proxies::tests(),
+        proxies_limits::tests(),
         reasons::tests(),
         record::tests(),
         record_trigger::tests(),

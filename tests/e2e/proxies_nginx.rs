@@ -6,12 +6,15 @@ use socklife_tests::{
     check::{Check, expect, remedy_number},
     net::{FAR4, Link, NEAR4},
     nginx::{Blocks, Logs, Nginx},
-    process::{Process, run},
+    process::Process,
     socklife::{Socklife, last_line},
     wait_for,
 };
 
-use crate::{Need, Test};
+use crate::{
+    Need, Test,
+    answers::{NOBODY, UPSTREAM, all_explained, ask, by_class, load, settled, upstream},
+};
 
 pub(crate) fn tests() -> Vec<Test> {
     let needs = [Need::Bpf, Need::Namespaces, Need::Nginx];
@@ -42,11 +45,7 @@ fn requests(link: &Link, clients: u64) -> Result<Process> {
 
 /// `Active connections` of `stub_status`, the one that asks among them.
 fn active(link: &Link) -> Result<u64> {
-    let ask = format!(
-        "exec 3<>/dev/tcp/{NEAR4}/{}; printf 'GET /status HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3",
-        Nginx::PORT
-    );
-    let said = run(link.far.command("bash").args(["-c", &ask]))?;
+    let said = ask(link, "/status")?;
     let (_, rest) = said.split_once("Active connections: ").context("no stub_status")?;
     rest.split_whitespace().next().context("no number")?.parse().context("no number")
 }
@@ -165,13 +164,10 @@ struct Failing {
     /// The kernel sees each failed try.
     in_kernel: bool,
     /// Clients at once.
-    clients: &'static str,
+    clients: u32,
     workers: Option<usize>,
 }
 
-const UPSTREAM: &str = "10.77.0.2:9001";
-/// An address of the link that nobody has.
-const NOBODY: &str = "10.77.0.9:9001";
 const FINE: Failing = Failing {
     upstream: Some("hold"),
     address: UPSTREAM,
@@ -182,7 +178,7 @@ const FINE: Failing = Failing {
     class: "",
     status: "502",
     in_kernel: true,
-    clients: "128",
+    clients: 128,
     workers: None,
 };
 const PORTS: Failing = Failing { ports: Some("40000 40063"), class: "ports-exhausted", ..FINE };
@@ -199,7 +195,7 @@ const CONNECT_TIMEOUT: Failing = Failing {
 /// Beside its own two there is room for 30 clients with their upstreams, and for one more client.
 const OWN_LIMIT: Failing = Failing {
     events: "worker_connections 63;",
-    clients: "31",
+    clients: 31,
     workers: Some(1),
     class: "own-limit",
     status: "500",
@@ -218,16 +214,7 @@ const OPEN_FILES: Failing = Failing {
 /// of its error log, and so are the kernel's failures.
 fn explained(failing: &Failing) -> Result<()> {
     let link = Link::new()?;
-    if let Some(ports) = failing.ports {
-        link.near.sysctl("net.ipv4.ip_local_port_range", ports)?;
-    }
-    let _upstream = match failing.upstream {
-        Some(mode) => Some(link.far.serve(mode, &[failing.address.parse()?])?),
-        None => None,
-    };
-    if failing.address == NOBODY {
-        link.blackhole("10.77.0.9")?;
-    }
+    let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
     let blocks = Blocks {
         main: failing.main,
         events: Some(failing.events),
@@ -242,55 +229,28 @@ fn explained(failing: &Failing) -> Result<()> {
     let arguments = ["count", "--format=json", "--netns", &path, "--nginx-error-log", &error];
     let logs = ["--nginx-access-log", &access, "--nginx-log-format", Nginx::LOG_FORMAT];
     let count = Socklife::start(&[&arguments[..], &logs].concat())?;
-    let target = format!("http://{NEAR4}:{}/", Nginx::PORT);
-    run(link.far.command("wrk").args(["-t", "1", "-c", failing.clients, "-d", "2s", &target]))?;
-    settled(&nginx)?;
+    load(&link, failing.clients)?;
+    settled(|| nginx.logs())?;
     let counted = last_line(&count.interrupt()?.stdout)?;
     let logs = nginx.logs()?;
     println!("{counted:#}\n{logs:?}");
     agree(&counted, &logs, failing)
 }
 
-/// Waits until requests that were under way when the clients left are in the logs.
-pub(crate) fn settled(nginx: &Nginx) -> Result<()> {
-    let mut before = None;
-    wait_for("the end of the last requests", || {
-        let now = nginx.logs()?;
-        // As long as the longest of its own timeouts here.
-        std::thread::sleep(std::time::Duration::from_millis(400));
-        let same = before.as_ref() == Some(&now);
-        before = Some(now);
-        Ok(same.then_some(()))
-    })
-}
-
 fn agree(counted: &Value, logs: &Logs, failing: &Failing) -> Result<()> {
     let answers = &counted["answers"];
     let status: u32 = failing.status.parse()?;
     let failed = logs.statuses.get(&status).copied().unwrap_or(0);
-    ensure!(failed > 10, "the load did not make {status}: {logs:?}");
-    ensure!(answers["lines_unknown"] == 0, "lines that were not understood: {answers}");
-    ensure!(answers["failed"] == failed, "Nginx answered {status} {failed} times: {answers}");
-    ensure!(answers["explained"] == failed, "not all are explained: {answers}");
-    let upstreams = answers["upstreams"].as_array().context("upstreams")?;
-    let toward = upstreams.iter().filter(|it| it["upstream"] == failing.address);
-    let of = |row: &Value| {
-        let all = row["by"].as_array().into_iter().flatten();
-        all.filter(|by| by["class"] == failing.class).cloned().collect::<Vec<_>>()
-    };
-    let by: Vec<Value> = toward.flat_map(of).collect();
-    ensure!(by.len() == 1, "one explanation toward the upstream: {answers}");
-    ensure!(by[0]["answers"] == failed && by[0].get("inferred").is_none(), "{}", by[0]);
+    let by = all_explained(counted, failed, failing.class, failing.address)?;
     if failing.in_kernel {
         // A client that leaves ends its request (499): the kernel sees that connection fail, the error log has no line.
-        let count = |key| by[0][key].as_u64().unwrap_or(0);
+        let count = |key| by[key].as_u64().unwrap_or(0);
         let left = logs.statuses.get(&499).copied().unwrap_or(0);
         let seen = count("lines")..=count("lines") + left;
-        ensure!(seen.contains(&count("kernel")), "beside {left} 499s: {}", by[0]);
-        ensure!(counted["lost"] == 0, "lost: {counted}");
+        ensure!(seen.contains(&count("kernel")), "beside {left} 499s: {by}");
     }
-    let lines = upstreams.iter().flat_map(of).filter_map(|by| by["lines"].as_u64());
-    let lines: u64 = lines.sum();
+    let lines = by_class(answers, failing.class, |_| true)?;
+    let lines: u64 = lines.iter().filter_map(|by| by["lines"].as_u64()).sum();
     let errno = match failing.class {
         "ports-exhausted" => 99,
         "refused" => 111,

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::signal::Signal,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -60,7 +63,7 @@ impl HaProxy {
         let Sections { global, defaults, frontend, backend, server: options, .. } = sections;
         let directory = tempfile::Builder::new().prefix("socklife-haproxy-").tempdir()?;
         let at = directory.path().display();
-        let syslog = Syslog::start(directory.path())?;
+        let syslog = Syslog::start(namespace, directory.path())?;
         let runtime = format!("stats socket {at}/admin.sock mode 600 level operator");
         let configuration = format!(
             "global\n{}\nlog {at}/syslog local0\n{global}\n\
@@ -183,9 +186,19 @@ struct Syslog {
 }
 
 impl Syslog {
-    fn start(directory: &Path) -> Result<Self> {
+    /// A socket's queue is as long as its network namespace says; HAProxy waits for nobody and loses what finds no room.
+    fn start(namespace: &Namespace, directory: &Path) -> Result<Self> {
         let at = directory.join("syslog");
-        let socket = UnixDatagram::bind(&at)?;
+        namespace.sysctl("net.unix.max_dgram_qlen", "100000")?;
+        let inside = File::open(namespace.path())?;
+        let bound = std::thread::scope(|scope| {
+            let bind = || {
+                setns(inside, CloneFlags::CLONE_NEWNET)?;
+                Ok(UnixDatagram::bind(&at)?)
+            };
+            scope.spawn(bind).join().unwrap_or_else(|_| bail!("a thread that panicked"))
+        });
+        let socket: UnixDatagram = bound.context("the socket for HAProxy's log")?;
         let mut file = File::create(directory.join("haproxy.log"))?;
         let writer = std::thread::spawn(move || {
             let mut datagram = vec![0; 65_536];

@@ -252,8 +252,7 @@ mod tests {
             ]);
             let sum = summary(&account, &kernel, &BTreeMap::new(), 0);
             let by = sum.upstreams[0].by.iter();
-            let by: Vec<_> =
-                by.map(|by| (by.class, by.answers, by.kernel, by.inferred)).collect();
+            let by: Vec<_> = by.map(|by| (by.class, by.answers, by.kernel, by.inferred)).collect();
             assert_eq!(by, wanted);
             assert_eq!(sum.explained, 5);
         }

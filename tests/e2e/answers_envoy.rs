@@ -13,7 +13,8 @@ use socklife_tests::{
 use crate::{
     Need, Test,
     answers::{
-        NOBODY, UPSTREAM, all_explained, failed_calls, leave_files, load, settled, upstream,
+        NOBODY, UPSTREAM, all_explained, by_class, failed_calls, leave_files, load, settled,
+        upstream,
     },
 };
 
@@ -104,10 +105,25 @@ impl Own {
     }
 }
 
-/// What a run came to: what `count` printed, lines of the log with these flags, and what Envoy counts.
-fn run(failing: &Failing) -> Result<(Value, u64, Own)> {
+/// What a run came to.
+struct Ran {
+    /// What `count` printed.
+    counted: Value,
+    log: String,
+    own: Own,
+}
+
+impl Ran {
+    /// Lines of the log with this.
+    fn lines(&self, with: &str) -> u64 {
+        self.log.lines().filter(|line| line.contains(with)).count() as u64
+    }
+}
+
+/// `then_gone`: after a while the upstream ends.
+fn run(failing: &Failing, then_gone: bool) -> Result<Ran> {
     let link = Link::new()?;
-    let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
+    let upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
     let pieces = Pieces {
         cluster: failing.cluster,
         log_format: failing.log_format,
@@ -122,31 +138,89 @@ fn run(failing: &Failing) -> Result<(Value, u64, Own)> {
     let arguments = ["count", "--format=json", "--netns", &path, "--envoy-access-log", &log];
     let count = Socklife::start(&arguments)?;
     load(&link, failing.clients)?;
-    settled(|| {
-        let requests = envoy.count("cluster.app.upstream_rq_pending_active")?;
-        Ok((requests, envoy.count("cluster.app.upstream_cx_active")?, fs::read(envoy.log())?.len()))
-    })?;
+    let quiet = || {
+        settled(|| {
+            let waiting = envoy.count("cluster.app.upstream_rq_pending_active")?;
+            let active = envoy.count("cluster.app.upstream_cx_active")?;
+            Ok((waiting, active, fs::read(envoy.log())?.len()))
+        })
+    };
+    quiet()?;
+    if then_gone {
+        drop(upstream);
+        load(&link, failing.clients)?;
+        quiet()?;
+    }
     let own = Own::of(&envoy)?;
     let counted = last_line(&count.interrupt()?.stdout)?;
     let log = fs::read_to_string(envoy.log())?;
     println!("{counted:#}\n{own:#?}");
-    for line in log.lines().take(2).chain(log.lines().rev().take(2)) {
-        println!("{line}");
-    }
-    let of = format!("\" 503 {} ", failing.flags);
-    let failed = log.lines().filter(|line| line.contains(&of)).count() as u64;
-    Ok((counted, failed, own))
+    Ok(Ran { counted, log, own })
 }
 
+/// Its worker thread, which is named after the number that it has.
+const WORKER: &str = "wrk:worker_0";
+
 fn explained(failing: &Failing) -> Result<()> {
-    let (counted, failed, own) = run(failing)?;
-    let by = all_explained(&counted, failed, failing.class, failing.toward)?;
-    println!("{by} {failed}");
-    let _ = (own.get("x"), failed_calls(&counted, "", ""));
+    let ran = run(failing, false)?;
+    let failed = ran.lines(&format!("\" 503 {} ", failing.flags));
+    let by = all_explained(&ran.counted, failed, failing.class, failing.toward)?;
+    let (own, kernel) = (&ran.own, by["kernel"].as_u64());
+    let ejected = own.get("upstream_rq_pending_failure_eject");
+    let no_connection = own.get("upstream_cx_connect_fail");
+    match failing.class {
+        "own-limit" => {
+            ensure!(own.get("upstream_rq_pending_overflow") == failed, "{failed} {own:?}");
+            ensure!(kernel.is_none(), "{by}");
+        }
+        "reset" => {
+            let reset = own.get("upstream_cx_destroy_remote_with_active_rq");
+            ensure!(reset == failed && kernel == Some(reset), "{failed} {by} {own:?}");
+        }
+        // Requests that wait fail with the connection that was to be theirs: answers are requests, of which one
+        // connection may have several.
+        "open-files" => {
+            ensure!(ejected == failed, "{failed} {own:?}");
+            let calls = failed_calls(&ran.counted, "process-file-limit", WORKER);
+            ensure!(calls == no_connection, "{calls} in the kernel: {own:?}");
+            ensure!(kernel.is_none(), "{by}");
+        }
+        class => {
+            ensure!(ejected == failed, "{failed} {own:?}");
+            // With those whose client left meanwhile.
+            ensure!(kernel == Some(no_connection), "{by} {own:?}");
+            if class == "connect-timeout" {
+                ensure!(own.get("upstream_cx_connect_timeout") == no_connection, "{own:?}");
+            }
+        }
+    }
     Ok(())
 }
 
-/// With the details of the response in its log Envoy says why there was no connection, and nobody else is asked.
+/// With the details of the response in its log Envoy says why there was no connection, of each answer; without them
+/// answers are divided between two causes, and that is said.
 fn says_why_itself() -> Result<()> {
+    const DETAILED: &str = "{\"start_time\":\"%START_TIME%\",\"response_code\":%RESPONSE_CODE%,\
+        \"response_flags\":\"%RESPONSE_FLAGS%\",\"upstream_host\":\"%UPSTREAM_HOST%\",\
+        \"response_code_details\":\"%RESPONSE_CODE_DETAILS%\"}";
+    let answers = |ran: &Ran, class| -> Result<(u64, bool)> {
+        let by = by_class(&ran.counted["answers"], class, |it| it == UPSTREAM)?;
+        ensure!(by.len() == 1, "{class}: {by:?}");
+        let inferred = by[0].get("inferred").is_some();
+        Ok((by[0]["answers"].as_u64().context("answers")?, inferred))
+    };
+    for log_format in [Some(DETAILED), None] {
+        let ran = run(&Failing { log_format, ..PORTS }, true)?;
+        let (ports, refused) = (answers(&ran, "ports-exhausted")?, answers(&ran, "refused")?);
+        let ejected = ran.own.get("upstream_rq_pending_failure_eject");
+        ensure!(ports.0 + refused.0 == ejected, "{ports:?} {refused:?} {ejected}");
+        if log_format.is_some() {
+            ensure!(ports == (ran.lines(":_Cannot_assign_requested_address"), false), "{ports:?}");
+            ensure!(refused == (ran.lines(":_Connection_refused"), false), "{refused:?}");
+        } else {
+            ensure!(ports.1 && refused.1, "{ports:?} {refused:?}");
+        }
+        ensure!(ran.counted["answers"]["share"] == 1.0, "{}", ran.counted["answers"]);
+    }
     Ok(())
 }

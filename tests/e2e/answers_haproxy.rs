@@ -28,6 +28,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("answers::haproxy_connect_timeout", &needs, || explained(&CONNECT_TIMEOUT)),
         Test::new("answers::haproxy_own_limit", &needs, || explained(&OWN_LIMIT)),
         Test::new("answers::haproxy_open_files", &needs, || explained(&OPEN_FILES)),
+        Test::new("answers::haproxy_two_causes", &needs, two_causes),
     ]
 }
 
@@ -121,9 +122,11 @@ impl Own {
     }
 }
 
-fn explained(failing: &Failing) -> Result<()> {
+/// What a run came to: what `count` printed, the log, and what HAProxy says of itself. `then_gone`: after a while the
+/// upstream ends.
+fn run(failing: &Failing, then_gone: bool) -> Result<(Value, String, Own)> {
     let link = Link::new()?;
-    let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
+    let upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
     let defaults = format!("option httpclose\n{}", failing.defaults);
     let sections = Sections {
         global: "nbthread 1",
@@ -146,19 +149,54 @@ fn explained(failing: &Failing) -> Result<()> {
     let arguments = ["count", "--format=json", "--netns", &path, "--haproxy-log", &log];
     let count = Socklife::start(&arguments)?;
     load(&link, failing.clients)?;
-    settled(|| {
-        let current = haproxy.count("app", "BACKEND", "scur")?;
-        Ok((current, haproxy.count("app", "BACKEND", "qcur")?, fs::read(haproxy.log())?.len()))
-    })?;
+    let quiet = || {
+        settled(|| {
+            let current = haproxy.count("app", "BACKEND", "scur")?;
+            let queued = haproxy.count("app", "BACKEND", "qcur")?;
+            Ok((current, queued, fs::read(haproxy.log())?.len()))
+        })
+    };
+    quiet()?;
+    if then_gone {
+        drop(upstream);
+        load(&link, failing.clients)?;
+        quiet()?;
+    }
     let own = Own::of(&haproxy)?;
     let counted = last_line(&count.interrupt()?.stdout)?;
     let log = fs::read_to_string(haproxy.log())?;
     println!("{counted:#}\n{own:?}");
+    Ok((counted, log, own))
+}
+
+const NO_PORTS: &str = "Connect() failed for backend app: no free ports.";
+
+fn lines_with(log: &str, text: &str) -> u64 {
+    log.lines().filter(|line| line.contains(text)).count() as u64
+}
+
+/// Of two causes that look alike (`SC`) its other lines say which it was.
+fn two_causes() -> Result<()> {
+    let (counted, log, own) = run(&Failing { defaults: "retries 0", ..PORTS }, true)?;
+    let (no_ports, all) = (lines_with(&log, NO_PORTS), lines_with(&log, " - - SC-- "));
+    ensure!(own.dropped_logs == 0 && own.connect == all, "{all} {own:?}");
+    for (class, wanted) in [("ports-exhausted", no_ports), ("refused", all - no_ports)] {
+        let by = by_class(&counted["answers"], class, |it| it == "app/s1")?;
+        ensure!(wanted > 10 && by.len() == 1, "{class} {wanted}: {by:?}");
+        ensure!(by[0]["answers"] == wanted && by[0]["kernel"] == wanted, "{wanted}: {}", by[0]);
+        ensure!(by[0].get("inferred").is_none(), "{}", by[0]);
+    }
+    ensure!(counted["answers"]["share"] == 1.0, "{}", counted["answers"]);
+    Ok(())
+}
+
+fn explained(failing: &Failing) -> Result<()> {
+    let (counted, log, own) = run(failing, false)?;
     agree(&counted, &log, &own, failing)
 }
 
 fn agree(counted: &Value, log: &str, own: &Own, failing: &Failing) -> Result<()> {
-    let of = |text: &str| log.lines().filter(|line| line.contains(text)).count() as u64;
+    let of = |text: &str| lines_with(log, text);
     let failed = of(&format!(" - - {}-- ", failing.state));
     let by = all_explained(counted, failed, failing.class, failing.toward)?;
     // A line that its log had no room for is in its counters alone.
@@ -168,7 +206,7 @@ fn agree(counted: &Value, log: &str, own: &Own, failing: &Failing) -> Result<()>
         Ok(())
     };
     let tries = own.connect + own.retries;
-    let no_ports = of("Connect() failed for backend app: no free ports.");
+    let no_ports = of(NO_PORTS);
     let no_files = |proxy| of(&format!(" Proxy {proxy} reached process FD limit "));
     let lines = |upstream: &str| -> Result<u64> {
         let by = by_class(&counted["answers"], failing.class, |it| it == upstream)?;
@@ -182,7 +220,11 @@ fn agree(counted: &Value, log: &str, own: &Own, failing: &Failing) -> Result<()>
         }
         "reset" => {
             // Each connection that is reset counts, and so does each answer.
-            logged("eresp, but for the resets", failed, own.response - kernel.unwrap_or(0))?;
+            logged(
+                "eresp, but for the resets",
+                failed,
+                own.response.saturating_sub(kernel.unwrap_or(0)),
+            )?;
             ensure!(kernel == Some(own.connects), "all connections were reset: {own:?} {by}");
         }
         "open-files" => {

@@ -4,7 +4,8 @@
 //! Nginx writes a line for each failed try into its error log, and then, when the request is done, one into its access
 //! log. So the lines of each upstream stand in a queue, and an answer takes one for each of its failed tries: the last
 //! one explains it. HAProxy and Envoy say in the line itself how a request ended; where that is no more than "no
-//! connection" or "it ended", the kernel's failures toward that upstream say why.
+//! connection" or "it ended", the kernel's failures toward that upstream say why. Of used up ports HAProxy writes a
+//! line for each try at a server of a backend, before that of the answer: it takes one for each of its tries.
 
 pub mod captured;
 pub mod merge;
@@ -108,7 +109,7 @@ impl Account {
                 (of, last) = self.queue.pop_any();
             }
         }
-        let class = last.or(answer.class);
+        let class = last.or_else(|| self.no_ports(answer)).or(answer.class);
         let of_gateway = self.sees_troubles && OF_A_GATEWAY.contains(&status);
         if !(of_gateway || (class.is_some() && (is_failure(status) || status == 0))) {
             self.succeeded += 1;
@@ -123,6 +124,24 @@ impl Account {
             Some(class) if class != Class::Other => *row.explained.entry(class).or_default() += 1,
             _ => row.unexplained += 1,
         }
+    }
+
+    /// Takes the lines that HAProxy wrote for the tries of an answer. They explain it where they are of half of its
+    /// tries or more: a log loses lines that come too fast.
+    fn no_ports(&mut self, answer: &Answer) -> Option<Class> {
+        let (backend, _server) = answer.tries.last()?.upstream.split_once('/')?;
+        let connect = answer.class == Some(Class::Connect);
+        // One whose client left while it was being connected has lines too.
+        let left = answer.class.is_none() && answer.status.is_none_or(is_failure);
+        let tries = answer.retries.saturating_add(u32::from(connect || left));
+        let mut taken = 0_u32;
+        let mut last = None;
+        while taken < tries
+            && let Some(class) = self.queue.pop(backend)
+        {
+            (taken, last) = (taken + 1, Some(class));
+        }
+        last.filter(|_| connect && taken >= tries.div_ceil(2))
     }
 
     fn name(&self, name: String) -> String {
@@ -252,6 +271,36 @@ mod tests {
         account.note(Entry::Answer(Answer { status: Some(499), tries, ..Answer::default() }));
         account.note(answer(502, &[("a", 502)]));
         assert_eq!(account.rows()["a"].explained, BTreeMap::from([(Class::Refused, 1)]));
+    }
+
+    #[test]
+    fn lines_of_no_free_ports_are_of_the_answers_behind_them() {
+        let mut account = Account { sees_answers: true, ..Account::default() };
+        let answer = |status, retries, class| {
+            let upstream = "app/s1".to_owned();
+            let tries = vec![Try { upstream, address: None, status: Some(status) }];
+            Entry::Answer(Answer { status: Some(status), tries, retries, class, at: None })
+        };
+        let lines = |account: &mut Account, count| {
+            for _ in 0..count {
+                account.note(line(Some("app"), Class::PortsExhausted));
+            }
+        };
+        lines(&mut account, 4);
+        account.note(answer(503, 3, Some(Class::Connect)));
+        account.note(answer(503, 3, Some(Class::Connect)));
+        // The second try had a port.
+        lines(&mut account, 1);
+        account.note(answer(200, 1, None));
+        account.note(answer(503, 0, Some(Class::Connect)));
+        // Its client left.
+        lines(&mut account, 1);
+        account.note(answer(503, 0, None));
+        account.note(answer(503, u32::MAX, Some(Class::Connect)));
+        let row = &account.rows()["app/s1"];
+        let wanted = BTreeMap::from([(Class::PortsExhausted, 1), (Class::Connect, 3)]);
+        assert_eq!((&row.explained, row.answers()), (&wanted, 4));
+        assert_eq!(account.rows()["app"].lines_of(Class::PortsExhausted), 6);
     }
 
     #[test]

@@ -161,6 +161,11 @@ fn shares(
             *causes.entry(*class).or_default() += count;
         }
     }
+    // What the log says itself it says of each.
+    let unnamed = |class: &Class| !row.explained.contains_key(class);
+    if causes.keys().any(unnamed) {
+        causes.retain(|class, _| unnamed(class));
+    }
     let sum: u64 = causes.values().sum();
     if sum == 0 {
         return (shares, row.unexplained + unsaid);
@@ -256,6 +261,24 @@ mod tests {
             assert_eq!(by, wanted);
             assert_eq!(sum.explained, 5);
         }
+    }
+
+    #[test]
+    fn what_the_log_says_itself_is_not_divided() {
+        let mut account = Account { sees_answers: true, ..Account::default() };
+        of(Class::PortsExhausted, &mut account, "10.0.0.9:80", 9);
+        of_connect(&mut account, "10.0.0.9:80", 4);
+        let to = Some("10.0.0.9:80".to_owned());
+        let mut kernel = Kernel::from([((to.clone(), Class::PortsExhausted), 40)]);
+        let by = |kernel: &Kernel| {
+            let sum = summary(&account, kernel, &BTreeMap::new(), 0);
+            let by = sum.upstreams[0].by.iter();
+            by.map(|by| (by.class, by.answers, by.inferred)).collect::<Vec<_>>()
+        };
+        // A line was lost.
+        assert_eq!(by(&kernel), [("ports-exhausted", 13, false)]);
+        kernel.insert((to, Class::Refused), 16);
+        assert_eq!(by(&kernel), [("ports-exhausted", 9, false), ("refused", 4, false)]);
     }
 
     #[test]

@@ -59,13 +59,16 @@ fn is_full(found: &Value) -> Result<()> {
     expect(found, &[("used", PORTS.into()), ("headroom", 0.into()), ("status", "CRITICAL".into())])
 }
 
-/// Applies `TEXT WORD (FILE:LINE)`: inserts the text before what it names.
+/// Applies `TEXT WORD (FILE:LINE)`: inserts the text at what it names: before a directive, as the last line of a block.
 fn apply(nginx: &Nginx, text: &str, advised: &str, named: &str) -> Result<()> {
     let (_, rest) = advised.split_once(named).with_context(|| format!("{named} in {advised}"))?;
     let place = rest.strip_prefix(" (").and_then(|rest| rest.split_once(')'));
     let (_, line) = place.and_then(|(place, _)| place.rsplit_once(':')).context("no place")?;
-    let before = if named.contains("proxy_pass") { "proxy_pass" } else { "server 10" };
-    nginx.replace(Some(line.parse()?), before, &format!("{text}{before}"))
+    let line = Some(line.parse()?);
+    if named.contains("proxy_pass") {
+        return nginx.replace(line, "proxy_pass", &format!("{text}proxy_pass"));
+    }
+    nginx.replace(line, ":9001; }", &format!(":9001; {text}}}"))
 }
 
 /// What was added to the logs since.
@@ -92,10 +95,11 @@ fn keepalive() -> Result<()> {
     is_full(&finding)?;
 
     let advised = &ways[0];
-    let (keep, rest) = advised.split_once(" in upstream behind").context("no keepalive")?;
+    let (keep, rest) =
+        advised.split_once(" as the last line of upstream").context("no keepalive")?;
     let (_, beside) = rest.split_once(", and ").context("nothing beside proxy_pass")?;
     let (kept, _) = beside.split_once(" beside proxy_pass").context("nothing beside it")?;
-    apply(&nginx, &format!("{keep} "), advised, "in upstream behind")?;
+    apply(&nginx, &format!("{keep} "), advised, "of upstream behind")?;
     apply(&nginx, &format!("{kept} "), advised, "beside proxy_pass")?;
     nginx.replace_workers()?;
     fresh_ports(&link, 41_000)?;

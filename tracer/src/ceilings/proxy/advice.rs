@@ -14,7 +14,7 @@ use crate::{
     proxies::nginx::{
         Nginx,
         leads::{Lead, Leads},
-        settings::Upstream,
+        settings::{Keeping, Settings, Upstream},
     },
 };
 
@@ -67,6 +67,7 @@ impl<'a> Advice<'a> {
         self.of.iter().find_map(|(nginx, leads)| {
             let ways = leads.toward(what.to.ip(), what.to.port());
             // Of several the one that keeps no connections.
+            let keeps = |way: &&Lead<'_>| keeps(&nginx.settings, way);
             let way = ways.iter().find(|way| !keeps(way)).or(ways.first())?;
             (what.who.is_empty() || has_one_of(nginx, what.who))
                 .then(|| Fitting { keep: keep(nginx, way, what), sources: sources(way, what) })
@@ -79,84 +80,106 @@ fn has_one_of(nginx: &Nginx, who: &[User]) -> bool {
     pids.any(|own| who.iter().any(|user| matches!(user, User::Process(pid, ..) if *pid == own)))
 }
 
-fn keeps(way: &Lead<'_>) -> bool {
-    way.pass.kept && way.upstream.is_some_and(|upstream| upstream.keepalive.is_some())
+/// Whether connections are kept on this way.
+fn keeps(settings: &Settings, way: &Lead<'_>) -> bool {
+    let idle = way.upstream.and_then(|upstream| settings.idle(upstream));
+    settings.keeps(way.pass) && idle.is_some()
 }
 
 /// Connections are kept in an `upstream` block, by directives that do not have them closed
 /// (`ngx_http_upstream_keepalive_module`); `stream`, uwsgi and SCGI keep none.
 fn keep(nginx: &Nginx, way: &Lead<'_>, what: Use<'_>) -> Option<String> {
-    let Lead { upstream, pass } = *way;
-    let can = !pass.stream && !matches!(pass.directive.as_str(), "uwsgi_pass" | "scgi_pass");
-    if !can {
+    let Lead { upstream, pass, .. } = *way;
+    let settings = &nginx.settings;
+    if pass.stream || matches!(pass.directive.as_str(), "uwsgi_pass" | "scgi_pass") {
         return None;
     }
     let workers = nginx.workers.iter().filter(|worker| !worker.shutting_down).count() as u64;
     let each = what.established.div_ceil(workers.max(1));
     let value = each.next_power_of_two().clamp(*KEPT.start(), *KEPT.end());
-    let at = shown(&pass.place);
-    let directive = &pass.directive;
-    let kept = match (pass.kept, directive.as_str()) {
-        (true, _) => None,
-        (false, "fastcgi_pass") => Some("fastcgi_keep_conn on;"),
-        (false, _) => Some("proxy_http_version 1.1; proxy_set_header Connection \"\";"),
-    };
-    let beside = kept.map(|kept| format!("{kept} beside {directive} ({at})"));
     let who = format!("nginx[{}]", nginx.master.process.pid);
+    let opens = format!("{who} opens a connection for each request");
+    let beside = beside(settings, way);
+    let and = beside.as_ref().map_or_else(String::new, |beside| format!(", and {beside}"));
     let (change, now) = match upstream {
         None => {
-            let with = kept.map_or_else(String::new, |kept| format!(" with {kept}"));
-            (
-                format!(
-                    "upstream NAME {{ server {}; keepalive {value}; }} in http, and {directive} to NAME{with} ({at})",
-                    what.to
-                ),
-                format!("{who} opens a connection for each request"),
-            )
+            let directive = &pass.directive;
+            let block =
+                format!("upstream NAME {{ server {}; keepalive {value}; }} in http", what.to);
+            let at = shown(&pass.place);
+            (format!("{block}, {directive} to NAME instead of to the address ({at}){and}"), opens)
         }
-        Some(Upstream { name, place, keepalive: None, .. }) => {
-            let and = beside.map_or_else(String::new, |beside| format!(", and {beside}"));
-            let at = shown(place);
-            (
-                format!("keepalive {value}; in upstream {} ({at}){and}", Name::new(name)),
-                format!("{who} opens a connection for each request"),
-            )
-        }
-        Some(Upstream { name, place, keepalive: Some(idle), keepalive_requests, .. }) => {
-            let requests = MANY_REQUESTS.max(keepalive_requests.saturating_mul(10));
-            beside.map_or_else(
-                || {
+        Some(upstream) => {
+            let block =
+                format!("upstream {} ({})", Name::new(&upstream.name), shown(&upstream.place));
+            match (settings.idle(upstream), beside) {
+                (None, _) => {
+                    (format!("keepalive {value}; as the last line of {block}{and}"), opens)
+                }
+                (Some(_), Some(beside)) => {
+                    (beside, format!("{who} closes connections there, though {block} keeps some"))
+                }
+                (Some(idle), None) => {
+                    let now = settings.requests(upstream);
+                    let requests = MANY_REQUESTS.max(now.saturating_mul(10));
+                    let idle_then = value.max(u64::from(idle) * 2);
                     (
                         format!(
-                            "keepalive {}; keepalive_requests {requests}; instead of {idle} and {keepalive_requests} in \
-                             upstream {} ({})",
-                            value.max(u64::from(*idle) * 2),
-                            Name::new(name),
-                            shown(place)
+                            "keepalive {idle_then}; keepalive_requests {requests}; instead of {idle} and {now} in {block}"
                         ),
                         format!(
                             "{who} closes idle connections beyond that number in each worker, and each connection \
                              after so many requests"
                         ),
                     )
-                },
-                |beside| {
-                    let name = Name::new(name);
-                    (
-                        beside,
-                        format!(
-                            "{who} closes each connection there, though upstream {name} has keepalive"
-                        ),
-                    )
-                },
-            )
+                }
+            }
         }
     };
     Some(format!("{change}; then nginx -s reload ({now})"))
 }
 
+/// What must stand where requests are passed on; `None`: connections are kept there. A header goes to where others
+/// are: in a block of its own it would have them dropped.
+fn beside(settings: &Settings, way: &Lead<'_>) -> Option<String> {
+    let Lead { pass, more, .. } = *way;
+    if settings.keeps(pass) {
+        return None;
+    }
+    let here = format!("beside {} ({})", pass.directive, shown(&pass.place));
+    let more = match more {
+        0 => String::new(),
+        more => format!(", and at {more} more that pass there"),
+    };
+    if pass.directive == "fastcgi_pass" {
+        return Some(format!("fastcgi_keep_conn on; {here}{more}"));
+    }
+    let version = if pass.persistent { "" } else { "proxy_http_version 1.1; " };
+    let header = "proxy_set_header Connection \"\";";
+    Some(match (&pass.headers, pass.keeping) {
+        (Some(headers), Keeping::Varies) => {
+            let version =
+                if version.is_empty() { String::new() } else { format!("{version}{here}, and ") };
+            format!(
+                "{version}an empty value instead of close in the map of the variable that proxy_set_header Connection \
+                 has (near {}){more}",
+                shown(headers)
+            )
+        }
+        (Some(headers), _) => {
+            let version =
+                if version.is_empty() { String::new() } else { format!("{version}{here}, and ") };
+            format!(
+                "{version}{header} beside the other proxy_set_header ({}){more}",
+                shown(headers)
+            )
+        }
+        (None, _) => format!("{version}{header} {here}{more}"),
+    })
+}
+
 fn sources(way: &Lead<'_>, what: Use<'_>) -> String {
-    let Lead { upstream, pass } = *way;
+    let Lead { upstream, pass, .. } = *way;
     let Use { src, to, ports, sources, .. } = what;
     let at = shown(&pass.place);
     let bind = pass.directive.strip_suffix("_pass").unwrap_or("proxy").to_owned() + "_bind";
@@ -198,7 +221,7 @@ mod tests {
         proxies::{
             Located,
             files::Files,
-            nginx::{Worker, read::read},
+            nginx::{Worker, program::Version, read::read},
         },
     };
 
@@ -246,10 +269,12 @@ mod tests {
     }
 
     fn fitting(http: &str, who: &[User]) -> Option<Fitting> {
-        let survey = survey(http);
+        Advice::of(&survey(http), 7).fitting(used(who))
+    }
+
+    fn used(who: &[User]) -> Use<'_> {
         let to = "10.0.0.2:80".parse().unwrap();
-        let what = Use { src: NEAR, to, established: 200, sources: 3, ports: 1000, who };
-        Advice::of(&survey, 7).fitting(what)
+        Use { src: NEAR, to, established: 200, sources: 3, ports: 1000, who }
     }
 
     fn told(http: &str) -> String {
@@ -272,8 +297,40 @@ mod tests {
             "server { location / { fastcgi_bind $from; fastcgi_pass 10.0.0.2:80; } }".to_owned(),
             app.to_owned() + "server { location / { uwsgi_pass app; } }",
             app.replace("app", "\x1bapp") + "server { location / { proxy_pass http://\x1bapp; } }",
+            app.to_owned()
+                + "server {\nproxy_set_header Host $host;\nlocation / { proxy_pass http://app; }\nlocation /b { proxy_pass http://app; } }",
+            kept.to_owned()
+                + "server { location / {\nproxy_http_version 1.1; proxy_set_header Connection $connection_upgrade;\nproxy_pass http://app; } }",
+            kept.replace("keepalive 8;", "keepalive 8; least_conn;") + keeping,
         ];
         insta::assert_snapshot!(all.map(|http| told(&http)).join("\n\n"));
+    }
+
+    #[test]
+    fn since_connections_are_kept_by_default_more_are_advised() {
+        let http =
+            "upstream app { server 10.0.0.2; }\nserver { location / { proxy_pass http://app; } }";
+        let survey = survey(http);
+        let nginx = &survey.proxies.nginx[0];
+        let at = |version| {
+            let settings = Settings { version, ..(*nginx.settings).clone() };
+            let nginx = Nginx { settings: Arc::new(settings), ..nginx.clone() };
+            let leads = Leads::of(&nginx.settings);
+            let way = leads.toward("10.0.0.2".parse().unwrap(), 80)[0];
+            keep(&nginx, &way, used(&[])).unwrap()
+        };
+        for old in [None, Some(Version(1, 29, 6))] {
+            assert!(
+                at(old).starts_with("keepalive 128; as the last line of upstream app"),
+                "{}",
+                at(old)
+            );
+        }
+        let now = at(Some(Version(1, 30, 0)));
+        assert!(
+            now.starts_with("keepalive 128; keepalive_requests 100000; instead of 32 and 1000"),
+            "{now}"
+        );
     }
 
     #[test]
@@ -285,8 +342,6 @@ mod tests {
         assert_eq!(fitting(here, &[user(30)]), None);
         assert!(fitting(here, &[user(30), user(22)]).is_some());
         let survey = survey(here);
-        let to = "10.0.0.2:80".parse().unwrap();
-        let what = Use { src: NEAR, to, established: 0, sources: 1, ports: 1, who: &[] };
-        assert_eq!(Advice::of(&survey, 8).fitting(what), None);
+        assert_eq!(Advice::of(&survey, 8).fitting(used(&[])), None);
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     },
     proxies::nginx::{
         Nginx, Worker,
+        leads::Leads,
         settings::{Place, Set, Upstream},
     },
 };
@@ -121,7 +122,7 @@ fn without_keepalive(nginx: &Nginx) -> Option<Name> {
     let used = |upstream: &&Upstream| {
         !upstream.stream && nginx.settings.passes.iter().any(|pass| pass.target == upstream.name)
     };
-    let without = |upstream: &&Upstream| upstream.keepalive.is_none();
+    let without = |upstream: &&Upstream| nginx.settings.idle(upstream).is_none();
     nginx.settings.upstreams.iter().filter(used).find(without).map(|it| Name::new(&it.name))
 }
 
@@ -148,8 +149,11 @@ fn max_conns(nginx: &Nginx, namespace: &Namespace, survey: &Survey) -> Vec<Ceili
             *used.entry((process.pid, to)).or_default() += 1;
         }
     }
+    // Whose connections to an address are whose is not told where several lead there.
+    let leads = Leads::of(&nginx.settings);
     let mut found = Vec::new();
     for (upstream, server, (address, port), limit) in servers {
+        let shared = leads.toward(address, port).len() > 1;
         let to = SocketAddr::new(address, port);
         let of =
             |worker: &Worker| used.get(&(worker.located.process.pid, to)).copied().unwrap_or(0);
@@ -160,10 +164,16 @@ fn max_conns(nginx: &Nginx, namespace: &Namespace, survey: &Survey) -> Vec<Ceili
             ceiling.evidence =
                 format!("its connections to {to}; max_conns in {}", shown(&server.place)).into();
             ceiling.remedy.push(format!("max_conns={} or no max_conns", limit.saturating_mul(2)));
-            if upstream.keepalive.is_some() {
+            if nginx.settings.idle(upstream).is_some() {
                 ceiling.inferred = true;
                 let note = "connections kept for another request are counted here, Nginx counts them only with zone";
                 ceiling.notes.push(note.to_owned());
+            }
+            if shared {
+                ceiling.inferred = true;
+                ceiling.notes.push(format!(
+                    "other upstream blocks or directives lead to {to}, too: theirs are counted here"
+                ));
             }
             found.push(ceiling);
         };

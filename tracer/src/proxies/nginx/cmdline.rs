@@ -142,7 +142,7 @@ fn argument(program: &[u8], name: &[u8]) -> Option<String> {
 }
 
 fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
-    text.windows(wanted.len()).position(|window| window == wanted)
+    memchr::memmem::find(text, wanted)
 }
 
 #[cfg(test)]

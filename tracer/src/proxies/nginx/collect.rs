@@ -10,11 +10,13 @@ use super::{
     address::{address, listen_ports, target},
     include::{Sources, shown},
     scope::{Protocol, Scope, Scopes},
-    settings::{AccessLog, Escape, Listen, Pass, Place, Server, Set, Settings, Upstream},
+    settings::{AccessLog, Escape, Keeping, Listen, Pass, Place, Server, Set, Settings, Upstream},
     statements::{Body, Directive},
 };
 use crate::event::visible;
 
+/// Balancing methods of an `upstream` block: some have no argument.
+const METHODS: [&str; 5] = ["least_conn", "ip_hash", "hash", "random", "least_time"];
 /// Most bytes that settings hold: places, formats and what is handed down are repeated in them.
 const MOST_KEPT: usize = 64 << 20;
 /// Bytes of an item besides its texts.
@@ -159,8 +161,9 @@ impl Collector {
         let line = Line { name: &name, arguments, directive, place };
         match directive.body {
             Body::Block => self.enter(line),
-            Body::None if !line.arguments.is_empty() => self.line(line, sources),
-            Body::None | Body::Lua(_) => Ok(()),
+            Body::None if line.arguments.is_empty() && !METHODS.contains(&line.name) => Ok(()),
+            Body::None => self.line(line, sources),
+            Body::Lua(_) => Ok(()),
         }
     }
 
@@ -179,7 +182,7 @@ impl Collector {
                     place: line.place,
                     servers: Vec::new(),
                     keepalive: None,
-                    keepalive_requests: 1000,
+                    keepalive_requests: None,
                     zone: false,
                 });
                 Kind::Upstream
@@ -229,10 +232,15 @@ impl Collector {
                     }
                 }
             }
-            (Kind::Http | Kind::Stream, name) => match Protocol::of(name, "_pass") {
-                Some(protocol) => self.pass(kind, scope, protocol, line)?,
-                None => self.scopes.set(scope, name, &line.arguments),
-            },
+            (Kind::Http | Kind::Stream, name) => {
+                if let Some(protocol) = Protocol::of(name, "_pass") {
+                    return self.pass(kind, scope, protocol, line);
+                }
+                if name == "proxy_set_header" {
+                    self.keep(line.place.file.as_os_str().len())?;
+                }
+                self.scopes.set(scope, name, &line.arguments, &line.place);
+            }
             _ => {}
         }
         Ok(())
@@ -256,13 +264,14 @@ impl Collector {
                 place: line.place,
             }),
             "keepalive" => {
-                let number = line.number(sources).and_then(|number| u32::try_from(number).ok());
-                upstream.keepalive = number.filter(|&number| number > 0);
+                let number = line.number(sources);
+                upstream.keepalive = number.and_then(|number| u32::try_from(number).ok());
             }
             "keepalive_requests" => {
-                upstream.keepalive_requests =
-                    line.number(sources).unwrap_or(upstream.keepalive_requests);
+                upstream.keepalive_requests = line.number(sources);
             }
+            // It takes the place of what `keepalive` has put there: "load balancing method redefined".
+            name if METHODS.contains(&name) => upstream.keepalive = None,
             "zone" => upstream.zone = true,
             _ => {}
         }
@@ -305,7 +314,9 @@ impl Collector {
             target: to.to_owned(),
             address: address(to, port),
             bind: None,
-            kept: false,
+            keeping: Keeping::Closes,
+            persistent: false,
+            headers: None,
             place: line.place,
         });
         Ok(())
@@ -374,13 +385,19 @@ impl Collector {
                 continue;
             };
             let bind = held.bind(protocol).map(str::to_owned);
-            if let Err(what) = self.keep(bind.as_ref().map_or(0, String::len)) {
+            let headers = held.headers().filter(|_| protocol.is_proxy()).cloned();
+            let path = headers.as_ref().map_or(0, |place| place.file.as_os_str().len());
+            if let Err(what) = self.keep(bind.as_ref().map_or(0, String::len) + path) {
                 sources.note(|| format!("left out passes after {what}"));
                 passes.truncate(number);
                 break;
             }
             pass.bind = bind;
-            pass.kept = !pass.stream && held.kept(protocol);
+            if !pass.stream {
+                pass.keeping = held.keeping(protocol);
+                pass.persistent = held.is_persistent();
+                pass.headers = headers;
+            }
         }
         self.settings.passes = passes;
         (self.settings.files, self.settings.unread) = sources.finish();

@@ -14,6 +14,22 @@ pub struct Lead<'a> {
     pub upstream: Option<&'a Upstream>,
     /// A directive that passes there: the first that keeps no connections, or else the first.
     pub pass: &'a Pass,
+    /// How many more there are that keep none.
+    pub more: usize,
+}
+
+/// Directives that pass to the same.
+struct Passes<'a> {
+    /// The first that keeps no connections, or else the first.
+    first: &'a Pass,
+    /// How many keep none.
+    closing: usize,
+}
+
+impl<'a> Passes<'a> {
+    fn lead(&self, upstream: Option<&'a Upstream>) -> Lead<'a> {
+        Lead { upstream, pass: self.first, more: self.closing.saturating_sub(1) }
+    }
 }
 
 /// The ways, by address and port.
@@ -27,26 +43,34 @@ impl<'a> Leads<'a> {
     /// Names of upstreams are compared without case, and the first with a name is meant (`ngx_http_upstream_add`).
     #[must_use]
     pub fn of(settings: &'a Settings) -> Self {
-        let mut passes: HashMap<(bool, String), &Pass> = HashMap::new();
+        let mut passes: HashMap<(bool, String), Passes<'_>> = HashMap::new();
         for pass in &settings.passes {
-            let one = passes.entry(key(pass.stream, &pass.target)).or_insert(pass);
-            if one.kept && !pass.kept {
-                *one = pass;
+            let all = passes
+                .entry(key(pass.stream, &pass.target))
+                .or_insert(Passes { first: pass, closing: 0 });
+            if !settings.keeps(pass) {
+                if all.closing == 0 {
+                    all.first = pass;
+                }
+                all.closing += 1;
             }
         }
         let mut leads = Self::default();
         for upstream in &settings.upstreams {
-            if let Some(pass) = passes.remove(&key(upstream.stream, &upstream.name)) {
+            if let Some(passes) = passes.remove(&key(upstream.stream, &upstream.name)) {
                 for address in upstream.servers.iter().filter_map(|server| server.address) {
-                    leads.add(address, Lead { upstream: Some(upstream), pass });
+                    leads.add(address, passes.lead(Some(upstream)));
                 }
             }
         }
-        let mut direct: Vec<&Pass> = passes.into_values().collect();
-        direct.sort_by(|a, b| (&a.place.file, a.place.line).cmp(&(&b.place.file, b.place.line)));
-        for pass in direct {
-            if let Some(address) = pass.address {
-                leads.add(address, Lead { upstream: None, pass });
+        let mut direct: Vec<Lead<'_>> =
+            passes.into_values().map(|passes| passes.lead(None)).collect();
+        direct.sort_by(|a, b| {
+            (&a.pass.place.file, a.pass.place.line).cmp(&(&b.pass.place.file, b.pass.place.line))
+        });
+        for lead in direct {
+            if let Some(address) = lead.pass.address {
+                leads.add(address, lead);
             }
         }
         leads

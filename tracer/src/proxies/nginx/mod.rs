@@ -9,6 +9,7 @@ pub mod leads;
 pub mod lexer;
 pub mod lua;
 mod processes;
+pub mod program;
 pub mod read;
 mod reading;
 mod scope;

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use super::settings::{Keeping, Place};
+
 /// Directives that pass on, without `_pass`: each has a `_bind` of its own.
 const PROTOCOLS: [&str; 6] = ["proxy", "fastcgi", "grpc", "uwsgi", "scgi", "memcached"];
 
@@ -15,6 +17,11 @@ impl Protocol {
     pub(super) fn of(directive: &str, end: &str) -> Option<Self> {
         let name = directive.strip_suffix(end)?;
         PROTOCOLS.iter().position(|protocol| *protocol == name).map(Self)
+    }
+
+    /// HTTP.
+    pub(super) fn is_proxy(self) -> bool {
+        self.0 == 0
     }
 
     fn name(self) -> &'static str {
@@ -42,6 +49,8 @@ pub(super) struct Held {
     /// Whether `proxy_set_header` of this block set `Connection` to something but `close`. A block that sets any
     /// header takes none from outside.
     persistent: Option<Header>,
+    /// Where the last of these headers is set.
+    headers: Option<Rc<Place>>,
     keep_conn: Option<bool>,
 }
 
@@ -51,6 +60,8 @@ enum Header {
     /// Not set: Nginx sends `close`.
     Unset,
     Close,
+    /// To something with a variable in it.
+    Variable,
     Other,
 }
 
@@ -70,7 +81,7 @@ impl Scopes {
     }
 
     /// Takes a directive, if it is one that is handed down.
-    pub(super) fn set(&mut self, scope: Scope, name: &str, arguments: &[&str]) {
+    pub(super) fn set(&mut self, scope: Scope, name: &str, arguments: &[&str], place: &Place) {
         let Some((_, held)) = self.0.get_mut(scope as usize) else { return };
         let &[first, ..] = arguments else { return };
         match name {
@@ -82,11 +93,18 @@ impl Scopes {
                 });
             }
             "proxy_set_header" => {
-                let before = &mut held.get_or_insert_default().persistent;
-                let set = before.get_or_insert(Header::Unset);
+                let held = held.get_or_insert_default();
+                held.headers = Some(Rc::new(place.clone()));
+                let set = held.persistent.get_or_insert(Header::Unset);
                 if first.eq_ignore_ascii_case("connection") && *set != Header::Close {
                     let value = arguments.get(1).copied().unwrap_or_default();
-                    *set = if says_close(value) { Header::Close } else { Header::Other };
+                    *set = if says_close(value) {
+                        Header::Close
+                    } else if value.contains('$') {
+                        Header::Variable
+                    } else {
+                        Header::Other
+                    };
                 }
             }
             "fastcgi_keep_conn" => {
@@ -131,6 +149,7 @@ impl Held {
             binds: self.binds,
             version: self.version.or(outside.version),
             persistent: self.persistent.or(outside.persistent),
+            headers: self.headers.or_else(|| outside.headers.clone()),
             keep_conn: self.keep_conn.or(outside.keep_conn),
         }
     }
@@ -141,16 +160,28 @@ impl Held {
     }
 
     /// Whether connections can be kept, in `http`.
-    pub(super) fn kept(&self, protocol: Protocol) -> bool {
+    pub(super) fn keeping(&self, protocol: Protocol) -> Keeping {
         match protocol.name() {
-            "proxy" => match self.version {
-                Some(Version::Multiplexed) => true,
-                Some(Version::Persistent) => self.persistent == Some(Header::Other),
-                _ => false,
+            "proxy" => match (self.version, self.persistent) {
+                (Some(Version::Multiplexed), _)
+                | (Some(Version::Persistent), Some(Header::Other)) => Keeping::Always,
+                (Some(Version::Old), _) | (_, Some(Header::Close)) => Keeping::Closes,
+                (_, Some(Header::Variable)) => Keeping::Varies,
+                _ => Keeping::ByDefault,
             },
-            "fastcgi" => self.keep_conn == Some(true),
-            "grpc" | "memcached" => true,
-            _ => false,
+            "fastcgi" if self.keep_conn == Some(true) => Keeping::Always,
+            "grpc" | "memcached" => Keeping::Always,
+            _ => Keeping::Closes,
         }
+    }
+
+    /// Whether `proxy_http_version` says that connections can be kept.
+    pub(super) fn is_persistent(&self) -> bool {
+        matches!(self.version, Some(Version::Persistent | Version::Multiplexed))
+    }
+
+    /// Where the headers are set that hold.
+    pub(super) fn headers(&self) -> Option<&Place> {
+        self.headers.as_deref()
     }
 }

@@ -4,6 +4,8 @@ use std::{net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::program::{KEEPS, Version};
+
 /// Where a directive stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -45,6 +47,40 @@ pub struct Settings {
     pub files: Vec<PathBuf>,
     /// What could not be read or understood, in a person's words.
     pub unread: Vec<String>,
+    /// Which Nginx runs by it: defaults differ. `None`: not known.
+    pub version: Option<Version>,
+}
+
+impl Settings {
+    /// Whether connections that this passes to are kept for another request, as far as the directive and the headers
+    /// decide; whether its upstream keeps any, [`Self::idle`] tells.
+    #[must_use]
+    pub fn keeps(&self, pass: &Pass) -> bool {
+        match pass.keeping {
+            Keeping::Always => true,
+            Keeping::ByDefault => self.keeps_by_default(),
+            Keeping::Closes | Keeping::Varies => false,
+        }
+    }
+
+    /// Idle connections that each worker keeps toward an upstream; `None`: none.
+    #[must_use]
+    pub fn idle(&self, upstream: &Upstream) -> Option<u32> {
+        let by_default = (self.keeps_by_default() && !upstream.stream).then_some(32);
+        upstream.keepalive.or(by_default).filter(|&idle| idle > 0)
+    }
+
+    /// After how many requests a connection to an upstream is closed (`ngx_http_upstream_keepalive_module.c`).
+    #[must_use]
+    pub fn requests(&self, upstream: &Upstream) -> u64 {
+        let few = self.version.is_some_and(|version| version < Version(1, 19, 10));
+        upstream.keepalive_requests.unwrap_or(if few { 100 } else { 1000 })
+    }
+
+    /// Where the version is not known, no.
+    fn keeps_by_default(&self) -> bool {
+        self.version.is_some_and(|version| version >= KEEPS)
+    }
 }
 
 /// What Nginx does without any directive (`src/core/nginx.c`, `ngx_core_module_init_conf`; `src/event/ngx_event.c`,
@@ -62,6 +98,7 @@ impl Default for Settings {
             access_logs: Vec::new(),
             files: Vec::new(),
             unread: Vec::new(),
+            version: None,
         }
     }
 }
@@ -77,11 +114,11 @@ pub struct Upstream {
     pub place: Place,
     /// Its servers.
     pub servers: Vec<Server>,
-    /// `keepalive`: idle connections that each worker keeps; `None`: not set, or 0.
+    /// `keepalive`: idle connections that each worker keeps, 0: none; `None`: not set, or undone by a balancing method
+    /// behind it.
     pub keepalive: Option<u32>,
-    /// `keepalive_requests`: a connection is closed after so many; 1000 where it is not set
-    /// (`ngx_http_upstream_keepalive_module.c`; 100 before 1.19.10).
-    pub keepalive_requests: u64,
+    /// `keepalive_requests`: a connection is closed after so many.
+    pub keepalive_requests: Option<u64>,
     /// `zone`: workers share what they count, `max_conns` too.
     pub zone: bool,
 }
@@ -116,12 +153,29 @@ pub struct Pass {
     pub address: Option<(IpAddr, u16)>,
     /// `proxy_bind` (`fastcgi_bind`, ...) that holds here, as it is written; `None`: not set, or `off`.
     pub bind: Option<String>,
-    /// Connections can be kept for another request: the upstream is told so. For `proxy_pass` in `http`: `proxy_http_version 1.1` (the
-    /// default since 1.29.7) and `proxy_set_header Connection` that does not say `close`; for `fastcgi_pass`: `fastcgi_keep_conn on`; for
-    /// `grpc_pass`, `memcached_pass`: always.
-    pub kept: bool,
+    /// Whether connections can be kept for another request.
+    pub keeping: Keeping,
+    /// `proxy_http_version` 1.1 or 2 is set, and holds here.
+    pub persistent: bool,
+    /// Where the last `proxy_set_header` stands of the block whose headers hold here: a block that sets any takes none
+    /// from outside.
+    pub headers: Option<Place>,
     /// Where it stands.
     pub place: Place,
+}
+
+/// Whether connections can be kept for another request: whether the upstream is told so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Keeping {
+    /// `proxy_http_version 1.1` with `proxy_set_header Connection` that does not say `close`, or 2;
+    /// `fastcgi_keep_conn on`; `grpc_pass` and `memcached_pass` always.
+    Always,
+    /// The upstream is told to close, or the protocol has no such thing.
+    Closes,
+    /// What decides is not set: closed before Nginx 1.29.7, kept since.
+    ByDefault,
+    /// `Connection` has a variable in it, as where `WebSockets` are passed on.
+    Varies,
 }
 
 /// A `listen` directive.

@@ -13,7 +13,7 @@ use super::*;
 
 use crate::proxies::nginx::{
     leads::Leads,
-    settings::{Escape, Pass},
+    settings::{Escape, Keeping, Pass},
 };
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/nginx");
@@ -71,7 +71,7 @@ fn passes(settings: &Settings) -> Vec<String> {
         let address =
             pass.address.map_or("-".to_owned(), |(address, port)| format!("{address} {port}"));
         let bind = pass.bind.as_deref().unwrap_or("-");
-        format!("{} {} | {address} | {bind} | {}", pass.directive, pass.target, pass.kept)
+        format!("{} {} | {address} | {bind} | {:?}", pass.directive, pass.target, pass.keeping)
     };
     settings.passes.iter().map(shown).collect()
 }
@@ -97,7 +97,7 @@ fn tls_proxy() {
         (app.name.as_str(), app.zone, app.keepalive, app.stream),
         ("app", true, Some(64), false)
     );
-    assert_eq!(still.keepalive, None);
+    assert_eq!(still.keepalive, Some(0));
     let limits: Vec<_> = app.servers.iter().map(|it| (it.max_conns, it.backup, it.down)).collect();
     let none = (None, false, false);
     assert_eq!(
@@ -117,12 +117,12 @@ fn tls_proxy() {
     assert_eq!(
         passes(&settings),
         [
-            "proxy_pass app | - | $local_ip | true",
-            "proxy_pass static | - | $local_ip | false",
-            "proxy_pass 10.0.0.30 | 10.0.0.30 443 | $local_ip | true",
-            "proxy_pass 10.0.0.31:9000 | 10.0.0.31 9000 | 10.0.0.2 | true",
-            "proxy_pass $backend$request_uri | - | - | true",
-            "proxy_pass app | - | 10.0.0.2 | true",
+            "proxy_pass app | - | $local_ip | Always",
+            "proxy_pass static | - | $local_ip | ByDefault",
+            "proxy_pass 10.0.0.30 | 10.0.0.30 443 | $local_ip | Always",
+            "proxy_pass 10.0.0.31:9000 | 10.0.0.31 9000 | 10.0.0.2 | Always",
+            "proxy_pass $backend$request_uri | - | - | Always",
+            "proxy_pass app | - | 10.0.0.2 | Always",
         ]
     );
     assert_eq!(
@@ -177,7 +177,7 @@ fn the_directive_that_keeps_no_connections_comes_first() {
         location /b { proxy_pass http://a; } } }");
     let leads = Leads::of(&settings);
     let [way] = leads.toward("1.1.1.1".parse().unwrap(), 1) else { panic!("{leads:?}") };
-    assert_eq!((way.pass.place.line, way.pass.kept), (3, false));
+    assert_eq!((way.pass.place.line, way.pass.keeping), (3, Keeping::ByDefault));
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn ingress() {
     assert_eq!(
         passes(&settings),
         [
-            "proxy_pass upstream_balancer | - | - | true",
-            "proxy_pass upstream_balancer | - | - | false"
+            "proxy_pass upstream_balancer | - | - | Varies",
+            "proxy_pass upstream_balancer | - | - | Closes"
         ]
     );
     let ports = listens(&settings);
@@ -207,12 +207,12 @@ fn grpc_and_websockets() {
     assert_eq!(
         passes(&fixture("grpc_websocket.conf")),
         [
-            "grpc_pass grpc_back | - | 10.9.9.9 | true",
-            "grpc_pass 10.2.0.1:50443 | 10.2.0.1 50443 | - | true",
-            "grpc_pass localhost:50051 | - | - | true",
-            "proxy_pass sockets | - | - | true",
-            "proxy_pass sockets | - | - | false",
-            "proxy_pass sockets | - | - | false",
+            "grpc_pass grpc_back | - | 10.9.9.9 | Always",
+            "grpc_pass 10.2.0.1:50443 | 10.2.0.1 50443 | - | Always",
+            "grpc_pass localhost:50051 | - | - | Always",
+            "proxy_pass sockets | - | - | Varies",
+            "proxy_pass sockets | - | - | Closes",
+            "proxy_pass sockets | - | - | ByDefault",
         ]
     );
 }
@@ -222,7 +222,7 @@ fn lua() {
     let settings = fixture("lua.conf");
     assert_eq!(settings.worker_connections.value, 77);
     assert_eq!(listens(&settings), [(Some(8081), None, false)]);
-    assert_eq!(passes(&settings), ["proxy_pass 10.7.0.1:7000 | 10.7.0.1 7000 | - | false"]);
+    assert_eq!(passes(&settings), ["proxy_pass 10.7.0.1:7000 | 10.7.0.1 7000 | - | ByDefault"]);
     assert_eq!(settings.passes[0].place.line, 21);
 }
 
@@ -231,7 +231,7 @@ fn odd_quoting() {
     let settings = fixture("quoting.conf");
     assert_eq!(settings.worker_processes.value, Some(3));
     assert_eq!(listens(&settings), [(Some(8080), None, false)]);
-    assert_eq!(passes(&settings), ["proxy_pass 127.0.0.1:81 | 127.0.0.1 81 | - | true"]);
+    assert_eq!(passes(&settings), ["proxy_pass 127.0.0.1:81 | 127.0.0.1 81 | - | Always"]);
     assert_eq!(settings.passes[0].place.line, 15);
 }
 
@@ -243,11 +243,11 @@ fn data_is_not_taken_for_directives() {
     assert_eq!(
         passes(&settings),
         [
-            "proxy_pass $target | - | - | false",
-            "proxy_pass org$request_uri | - | - | false",
-            "memcached_pass 127.0.0.1:11211 | 127.0.0.1 11211 | - | true",
-            "uwsgi_pass unix:/run/u.sock | - | 10.0.0.7 | false",
-            "scgi_pass localhost:4000 | - | - | false",
+            "proxy_pass $target | - | - | ByDefault",
+            "proxy_pass org$request_uri | - | - | ByDefault",
+            "memcached_pass 127.0.0.1:11211 | 127.0.0.1 11211 | - | Always",
+            "uwsgi_pass unix:/run/u.sock | - | 10.0.0.7 | Closes",
+            "scgi_pass localhost:4000 | - | - | Closes",
         ]
     );
     let ports: Vec<_> = settings.listens.iter().map(|it| it.port).collect();
@@ -263,10 +263,10 @@ fn stream_and_mail() {
     assert_eq!(
         passes(&settings),
         [
-            "proxy_pass db | - | 10.3.0.9 | false",
-            "proxy_pass 10.3.0.53:53 | 10.3.0.53 53 | 10.3.0.9 | false",
-            "proxy_pass 10.3.0.4:6379 | 10.3.0.4 6379 | - | false",
-            "proxy_pass $name | - | 10.3.0.9 | false",
+            "proxy_pass db | - | 10.3.0.9 | Closes",
+            "proxy_pass 10.3.0.53:53 | 10.3.0.53 53 | 10.3.0.9 | Closes",
+            "proxy_pass 10.3.0.4:6379 | 10.3.0.4 6379 | - | Closes",
+            "proxy_pass $name | - | 10.3.0.9 | Closes",
         ]
     );
     let db = &settings.upstreams[0];
@@ -288,8 +288,8 @@ fn lines_of_windows_and_a_missing_file() {
     assert_eq!(
         passes(&settings),
         [
-            "fastcgi_pass php | - | - | true",
-            "fastcgi_pass 10.0.0.5:9000 | 10.0.0.5 9000 | - | false"
+            "fastcgi_pass php | - | - | Always",
+            "fastcgi_pass 10.0.0.5:9000 | 10.0.0.5 9000 | - | Closes"
         ]
     );
     assert_eq!(

@@ -26,7 +26,7 @@ fn includes() {
     assert_eq!(settings.worker_connections.value, 333);
     assert_eq!(settings.upstreams[0].servers[1].max_conns, Some(7));
     assert_eq!(settings.upstreams[0].servers[1].place.file, within.join("servers.conf"));
-    assert_eq!(passes(&settings), ["proxy_pass back | - | - | true"; 3]);
+    assert_eq!(passes(&settings), ["proxy_pass back | - | - | Always"; 3]);
 }
 
 #[test]

@@ -61,11 +61,11 @@ impl Reading {
         self.kind.tells_answers()
     }
 
-    /// Gives what is new.
+    /// Gives what is new, or the first of it: whether there is more, as [`Follower::poll`] says.
     ///
     /// # Errors
     /// It can't be read any more.
-    pub fn poll(&mut self, each: Each<'_>) -> io::Result<()> {
+    pub fn poll(&mut self, each: Each<'_>) -> io::Result<bool> {
         let Self { follower, kind, zone } = self;
         follower.poll(&mut |line| give(kind, zone, line, each))
     }
@@ -77,6 +77,12 @@ impl Reading {
     pub fn finish(&mut self, each: Each<'_>) -> io::Result<()> {
         let Self { follower, kind, zone } = self;
         follower.finish(&mut |line| give(kind, zone, line, each))
+    }
+
+    /// As [`Follower::skipped_bytes`].
+    #[must_use]
+    pub fn skipped_bytes(&self) -> u64 {
+        self.follower.skipped_bytes()
     }
 }
 

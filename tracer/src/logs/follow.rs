@@ -1,14 +1,19 @@
 //! Follows a log as `tail -F` does: whole lines, through rotation by renaming and by truncation.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rustix::fs::OFlags;
+use rustix::{
+    fs::{Mode, OFlags, SeekFrom, open, seek},
+    io::Errno,
+};
+
+use crate::proxies::files::open_found;
 
 /// Longest line, in bytes: what is longer is cut. Nginx's error log has lines of at most 2047, `HAProxy` of 1024 by
 /// default; headers in access logs are as long as the proxy's buffers for them.
@@ -18,6 +23,12 @@ pub const LONGEST: usize = 64 << 10;
 const QUIET: Duration = Duration::from_mins(1);
 /// Most files that were rotated away and are still read.
 const MOST_OLD: usize = 8;
+/// Most bytes that a poll reads: whoever asks for it has other things to do.
+const MOST_POLLED: u64 = 8 << 20;
+/// Whoever is farther behind the end of a file that grows goes on near it,
+const FAR_BEHIND: u64 = 256 << 20;
+/// and so near.
+const NEAR: u64 = MOST_POLLED;
 
 /// Where reading begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +85,14 @@ impl Lines {
         }
     }
 
+    /// Ends the begun line at a hole. Zero bytes at its end are of the block that the hole begins behind.
+    fn break_off(&mut self, each: &mut dyn FnMut(&[u8])) {
+        let text = self.begun.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        self.begun.truncate(text);
+        self.finish(each);
+        self.skipping = false;
+    }
+
     /// Gives the line that has no end.
     fn finish(&mut self, each: &mut dyn FnMut(&[u8])) {
         if !self.begun.is_empty() {
@@ -92,6 +111,8 @@ struct Tail {
     /// Where the next byte is.
     at: u64,
     lines: Lines,
+    /// What comes next is behind a hole or at the start: zero bytes there are what is left of one.
+    behind_hole: bool,
     /// When there was something new.
     news: Instant,
 }
@@ -99,66 +120,119 @@ struct Tail {
 impl Tail {
     fn open(path: &Path) -> io::Result<Self> {
         refuse_own_outputs(path)?;
-        // Else a FIFO without a writer is waited for.
-        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-        let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let found = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let file = open_found(&found).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput => refused(path, &format!("is {error}: {TO_A_FILE}")),
+            _ => error,
+        })?;
         let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            let kind = metadata.file_type();
-            let what = match () {
-                () if kind.is_dir() => "a directory",
-                () if kind.is_fifo() => "a FIFO",
-                () if kind.is_char_device() || kind.is_block_device() => "a device",
-                () => "no regular file",
-            };
-            return Err(refused(path, &format!("is {what}: {TO_A_FILE}")));
-        }
         let mut magic = [0; 2];
         if file.read_at(&mut magic, 0)? == 2 && magic == [0x1f, 0x8b] {
             return Err(refused(path, "is compressed: unpack it first, as zcat does, into a file"));
         }
         let identity = (metadata.dev(), metadata.ino());
-        Ok(Self { file, identity, at: 0, lines: Lines::default(), news: Instant::now() })
+        let (lines, news) = (Lines::default(), Instant::now());
+        Ok(Self { file, identity, at: 0, lines, behind_hole: true, news })
     }
 
     /// Goes to the end. A line that has begun there is none of ours.
     fn skip_all(&mut self) -> io::Result<()> {
-        self.at = self.file.metadata()?.len();
+        self.go_to(self.file.metadata()?.len())
+    }
+
+    /// Goes to a place, and from there to the next start of a line.
+    fn go_to(&mut self, at: u64) -> io::Result<()> {
+        self.at = at;
         let mut last = [b'\n'];
         if let Some(before) = self.at.checked_sub(1) {
             self.file.read_at(&mut last, before)?;
         }
+        self.lines.begun.clear();
         self.lines.skipping = last != [b'\n'];
+        self.behind_hole = false;
         Ok(())
     }
 
-    /// Reads what there is now, and no more: however fast it grows, this ends. Whether it had been truncated.
-    fn poll(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+    /// Reads what there is now, and no more: however fast it grows, this ends. Of it at most what `most` has left.
+    /// A hole costs nothing (`truncate -s`; a writer without `O_APPEND` after `copytruncate`), and ends a line.
+    fn poll(&mut self, most: &mut u64, each: &mut dyn FnMut(&[u8])) -> io::Result<Polled> {
         let length = self.file.metadata()?.len();
         let truncated = length < self.at;
         if truncated {
             self.at = 0;
             self.lines.begun.clear();
             self.lines.skipping = false;
+            self.behind_hole = true;
         }
         if length > self.at {
             self.news = Instant::now();
         }
+        while self.at < length && *most > 0 {
+            let data = self.data(length)?;
+            if data.start > self.at {
+                self.lines.break_off(each);
+                self.behind_hole = true;
+                self.at = data.start;
+            }
+            let end = data.end.min(self.at.saturating_add(*most));
+            if !self.read_to(end, most, each)? {
+                break;
+            }
+        }
+        Ok(Polled { truncated, left: length.saturating_sub(self.at) })
+    }
+
+    /// The next bytes that are stored; empty, at `length`: there are none any more.
+    fn data(&self, length: u64) -> io::Result<std::ops::Range<u64>> {
+        let start = match seek(&self.file, SeekFrom::Data(self.at)) {
+            Ok(start) => start.clamp(self.at, length),
+            // Nothing up to its end.
+            Err(Errno::NXIO) => return Ok(length..length),
+            // A file system that doesn't know.
+            Err(Errno::INVAL | Errno::NOTSUP) => return Ok(self.at..length),
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(&self.file, SeekFrom::Hole(start)).unwrap_or(length);
+        Ok(start..end.clamp(start, length))
+    }
+
+    /// Reads up to there; `false`: it ended before.
+    fn read_to(
+        &mut self,
+        end: u64,
+        most: &mut u64,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<bool> {
         let mut chunk = [0; 16 << 10];
-        while self.at < length {
-            let want = usize::try_from(length - self.at).unwrap_or(usize::MAX).min(chunk.len());
+        while self.at < end {
+            let want = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(chunk.len());
             let got = match self.file.read_at(&mut chunk[..want], self.at) {
-                Ok(0) => break,
+                Ok(0) => return Ok(false),
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
             self.at += got as u64;
-            self.lines.feed(&chunk[..got], each);
+            *most = most.saturating_sub(got as u64);
+            let mut bytes = &chunk[..got];
+            if self.behind_hole {
+                // A hole ends where a block does, not where the text begins.
+                let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+                bytes = &bytes[zeros..];
+                self.behind_hole = bytes.is_empty();
+            }
+            self.lines.feed(bytes, each);
         }
-        Ok(truncated)
+        Ok(true)
     }
+}
+
+/// What came of a poll of a file.
+struct Polled {
+    /// It had been truncated.
+    truncated: bool,
+    /// Bytes that are there and were not read.
+    left: u64,
 }
 
 /// A log by its path, whichever file that is.
@@ -175,6 +249,7 @@ pub struct Follower {
     old: Vec<Tail>,
     /// Lines that were cut in files that were let go.
     cut: u64,
+    skipped_bytes: u64,
     /// Times that the file was shorter than what was read of it.
     pub truncated: u64,
     /// Times that another file got the path.
@@ -207,65 +282,86 @@ impl Follower {
 
     fn absent(path: &Path, from: From) -> Self {
         let path = path.to_owned();
-        Self { path, from, current: None, old: Vec::new(), cut: 0, truncated: 0, rotated: 0 }
+        let (current, old) = (None, Vec::new());
+        Self { path, from, current, old, cut: 0, skipped_bytes: 0, truncated: 0, rotated: 0 }
     }
 
-    /// Gives each line that was ended since, without its end. Of files that were rotated away first.
+    /// Gives each line that was ended since, without its end. Of files that were rotated away first. Reads at most
+    /// 8 MiB: whether there is more, to be polled again. With [`From::End`], where more than 256 MiB are left of a file
+    /// after that, the next poll goes on near its end ([`Follower::skipped_bytes`]).
     ///
     /// # Errors
     /// A file can't be read, or what has the path now is no file.
-    pub fn poll(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        self.poll_files(each).map_err(|error| named(&self.path, error))
+    pub fn poll(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        self.poll_files(MOST_POLLED, each).map_err(|error| named(&self.path, error))
     }
 
-    fn poll_files(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    fn poll_files(&mut self, mut most: u64, each: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let mut more = false;
         for tail in self.old.iter_mut().chain(&mut self.current) {
-            self.truncated += u64::from(tail.poll(each)?);
+            let polled = tail.poll(&mut most, each)?;
+            self.truncated += u64::from(polled.truncated);
+            more |= polled.left > 0;
+            if self.from == From::End && polled.left > FAR_BEHIND {
+                tail.go_to(tail.at + polled.left - NEAR)?;
+                self.skipped_bytes += polled.left - NEAR;
+            }
         }
         let gone = |tail: &Tail| tail.news.elapsed() >= QUIET;
         while self.old.first().is_some_and(gone) || self.old.len() > MOST_OLD {
             let mut tail = self.old.remove(0);
+            // There is none where it was quiet.
+            let left = tail.file.metadata()?.len().saturating_sub(tail.at);
+            self.skipped_bytes += left;
             tail.lines.finish(each);
             self.cut += tail.lines.cut;
         }
         let now = match fs::metadata(&self.path) {
             Ok(metadata) => (metadata.dev(), metadata.ino()),
             // Between renaming and creating.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(more),
             Err(error) => return Err(error),
         };
         if self.current.as_ref().is_some_and(|current| current.identity == now) {
-            return Ok(());
+            return Ok(more);
         }
         let mut tail = match Tail::open(&self.path) {
             Ok(tail) => tail,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(more),
             Err(error) => return Err(error),
         };
         // What was written to the old one before the new one was there comes first.
         if let Some(mut old) = self.current.take() {
-            self.truncated += u64::from(old.poll(each)?);
+            let polled = old.poll(&mut most, each)?;
+            self.truncated += u64::from(polled.truncated);
+            more |= polled.left > 0;
             old.news = Instant::now();
             self.old.push(old);
             self.rotated += 1;
         }
-        let polled = tail.poll(each);
+        let polled = tail.poll(&mut most, each);
         self.current = Some(tail);
-        polled.map(drop)
+        Ok(more || polled?.left > 0)
     }
 
-    /// The last poll. Of a log that was read from its start the last line needs no end.
+    /// The last poll, of all that there is now. Of a log that was read from its start the last line needs no end.
     ///
     /// # Errors
     /// As [`Follower::poll`].
     pub fn finish(&mut self, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        self.poll(each)?;
+        self.poll_files(u64::MAX, each).map_err(|error| named(&self.path, error))?;
         if self.from == From::Start {
             for tail in self.old.iter_mut().chain(&mut self.current) {
                 tail.lines.finish(each);
             }
         }
         Ok(())
+    }
+
+    /// Bytes that were passed over, for they came faster than they could be read; holes among them count too.
+    #[must_use]
+    pub fn skipped_bytes(&self) -> u64 {
+        self.skipped_bytes
     }
 
     /// Lines that were cut, for they were longer than [`LONGEST`].

@@ -4,17 +4,71 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{
+    CWD, Dir, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, open, openat, openat2,
+};
 
 /// Longest file that is read.
 pub const LONGEST: u64 = 16 << 20;
 /// Most names of a directory.
 const MOST_NAMES: usize = 65_536;
+
+/// File systems whose files are the kernel's own words, by their numbers in include/uapi/linux/magic.h: to read one
+/// may wait (`/proc/kmsg`), take away what others wait for, or do something.
+const KERNELS_OWN: [u32; 17] = [
+    0x0000_9fa0, // proc
+    0x6265_6572, // sysfs
+    0x6462_6720, // debugfs
+    0x7472_6163, // tracefs
+    0x7363_6673, // securityfs
+    0x6265_6570, // configfs
+    0x0027_e0eb, // cgroup
+    0x6367_7270, // cgroup2
+    0xcafe_4a11, // bpf
+    0x6165_676c, // pstore
+    0xde5e_81e4, // efivarfs
+    0xf97c_ff8c, // selinuxfs
+    0x4341_5d53, // smackfs
+    0x6e73_6673, // nsfs
+    0x4249_4e4d, // binfmt_misc
+    0x6573_5543, // fusectl
+    0x0765_5821, // resctrl
+];
+
+/// Opens for reading what was found with `O_PATH`, once it is known to be a regular file that is stored somewhere: to
+/// open anything else may do something (a watchdog starts, a tape rewinds) or wait.
+///
+/// # Errors
+/// It is something else, of [`io::ErrorKind::InvalidInput`], or may not be read.
+pub fn open_found(found: &OwnedFd) -> io::Result<File> {
+    let refused = |what| io::Error::new(io::ErrorKind::InvalidInput, what);
+    match FileType::from_raw_mode(fstat(found)?.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(refused("a directory, no regular file")),
+        FileType::Fifo => return Err(refused("a FIFO, no regular file")),
+        FileType::Socket => return Err(refused("a socket, no regular file")),
+        FileType::CharacterDevice | FileType::BlockDevice => {
+            return Err(refused("a device, no regular file"));
+        }
+        _ => return Err(refused("no regular file")),
+    }
+    // The type of the number differs between architectures: it has 32 bits.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "32 bits")]
+    let system = fstatfs(found)?.f_type as u32;
+    if KERNELS_OWN.contains(&system) {
+        return Err(refused("a file of the kernel's own (procfs, sysfs and the like), not stored"));
+    }
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    Ok(open(path, flags(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY), Mode::empty())?.into())
+}
 
 /// Where files are read from.
 pub trait Files {
@@ -83,13 +137,8 @@ fn flags(how: OFlags) -> OFlags {
 
 impl Files for Rooted {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        // Opening a pipe would wait for a writer.
-        let file = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
-        if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-            return Err(io::Error::other("no regular file"));
-        }
         let mut bytes = Vec::new();
-        File::from(file).take(LONGEST + 1).read_to_end(&mut bytes)?;
+        open_found(&self.find(path)?)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > LONGEST {
             return Err(io::Error::other(format!("longer than {} MiB", LONGEST >> 20)));
         }
@@ -113,6 +162,8 @@ impl Files for Rooted {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
     use super::*;
 
     fn of_this_process() -> Rooted {
@@ -128,11 +179,32 @@ mod tests {
         let files = of_this_process();
         assert_eq!(files.read(&a).unwrap(), b"text");
         assert_eq!(files.names(directory.path()).unwrap(), ["a", "b"]);
-        assert!(files.read(directory.path()).is_err());
         assert_eq!(files.cwd, std::env::current_dir().unwrap());
-        let pipe = directory.path().join("pipe");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_even_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let (pipe, socket) = (directory.path().join("pipe"), directory.path().join("socket"));
         rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        assert_eq!(files.read(&pipe).unwrap_err().to_string(), "no regular file");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let opened = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&opened, &pipe, WatchFlags::OPEN).unwrap();
+        let files = of_this_process();
+        for (path, what) in [
+            (pipe.as_path(), "a FIFO"),
+            (directory.path(), "a directory"),
+            (&socket, "a socket"),
+            (Path::new("/dev/null"), "a device"),
+            (Path::new("/proc/kmsg"), "a file of the kernel's own"),
+            (Path::new("/sys/kernel/notes"), "a file of the kernel's own"),
+        ] {
+            let error = files.read(path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+            assert!(error.to_string().starts_with(what), "{error}");
+        }
+        let events = rustix::io::read(&opened, &mut [0; 4096]);
+        assert_eq!(events, Err(rustix::io::Errno::AGAIN));
     }
 
     #[test]

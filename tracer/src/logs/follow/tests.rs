@@ -143,6 +143,95 @@ fn long_lines_are_cut_and_counted() {
     assert_eq!(follower.cut(), 2);
 }
 
+/// Takes 100 s where the hole is read.
+#[test]
+fn a_hole_costs_nothing_and_ends_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    write(&path, "1\nbroken off");
+    let mut live = Follower::open(&path, From::End).unwrap();
+    File::options().write(true).open(&path).unwrap().set_len(200 << 30).unwrap();
+    write(&path, "2\n3\nlast");
+    let started = Instant::now();
+    // Live, the line had begun before: it is none of ours, but what comes behind the hole is.
+    assert_eq!(polled(&mut live), ["2", "3"]);
+    assert_eq!(live.skipped_bytes(), 0);
+    let mut complete = Follower::open(&path, From::Start).unwrap();
+    assert_eq!(finished(&mut complete), ["1", "broken off", "2", "3", "last"]);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+/// A writer without `O_APPEND` goes on where it was, whatever became of the file (`copytruncate`).
+#[test]
+fn behind_a_truncation_zeros_are_no_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    let mut writer = File::create(&path).unwrap();
+    let filler = "x".repeat(9_999) + "\n";
+    writer.write_all(filler.as_bytes()).unwrap();
+    let mut follower = Follower::open(&path, From::Start).unwrap();
+    assert_eq!(polled(&mut follower).len(), 1);
+    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    assert_eq!(polled(&mut follower), [""; 0]);
+    writer.write_all(b"after\n").unwrap();
+    assert_eq!(polled(&mut follower), ["after"]);
+}
+
+#[test]
+fn a_poll_reads_so_much_and_says_whether_there_is_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    File::create(&path).unwrap();
+    let mut live = Follower::open(&path, From::End).unwrap();
+    let line = "x".repeat(1023) + "\n";
+    write(&path, &line.repeat(20 << 10));
+    let mut lines = 0;
+    let mut poll = |follower: &mut Follower| follower.poll(&mut |_| lines += 1).unwrap();
+    assert_eq!([poll(&mut live), poll(&mut live), poll(&mut live)], [true, true, false]);
+    assert_eq!((lines, live.skipped_bytes()), (20 << 10, 0));
+    let mut complete = Follower::open(&path, From::Start).unwrap();
+    assert_eq!(finished(&mut complete).len(), 20 << 10);
+}
+
+#[test]
+fn who_is_far_behind_goes_on_near_the_end_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    File::create(&path).unwrap();
+    let mut live = Follower::open(&path, From::End).unwrap();
+    let mebibyte = ("x".repeat(1022) + "y\n").repeat(1 << 10);
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    for _ in 0..280 {
+        file.write_all(mebibyte.as_bytes()).unwrap();
+    }
+    let mut bytes = 0;
+    while live
+        .poll(&mut |line| {
+            assert_eq!(line.len(), 1023);
+            bytes += line.len() as u64 + 1;
+        })
+        .unwrap()
+    {}
+    assert_eq!(bytes + live.skipped_bytes(), 280 << 20);
+    assert_eq!(bytes, MOST_POLLED + NEAR);
+}
+
+#[test]
+fn a_log_that_becomes_a_device_or_the_kernels_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    write(&path, "1\n");
+    let mut follower = Follower::open(&path, From::Start).unwrap();
+    for (target, what) in
+        [("/dev/null", "is a device"), ("/proc/kmsg", "is a file of the kernel's own")]
+    {
+        fs::remove_file(&path).unwrap();
+        symlink(target, &path).unwrap();
+        let error = follower.poll(&mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+}
+
 /// 100,000 lines by a writer that, as Nginx does, goes on writing to the renamed file until it is told.
 #[test]
 fn rotation_under_load_loses_nothing_and_doubles_nothing() {

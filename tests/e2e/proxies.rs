@@ -3,7 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use socklife::proxies::{envoy, haproxy, host::located};
+use socklife::{
+    kernel::owners::{Look, Owners},
+    proxies::{Given, Proxies, Reader, endpoint::Endpoint, envoy, haproxy, host::located},
+};
 use socklife_tests::{
     envoy::{Envoy, Pieces},
     haproxy::{HaProxy, Sections},
@@ -40,6 +43,11 @@ fn hold(link: &Link, port: u16) -> Result<Process> {
         "close",
     ]);
     Process::start_ready(&mut command)
+}
+
+/// What these processes say, as `check` reads it.
+fn read_again(pids: &[u32], given: Given) -> Result<Proxies> {
+    Ok(Reader::new(given).read(&Owners::find(Look::Pids(pids))?))
 }
 
 fn haproxy_is_read() -> Result<()> {
@@ -94,11 +102,15 @@ fn behind_a_master() -> Result<()> {
     let sections = Sections { global: &global, master: true, ..Sections::default() };
     let proxy = HaProxy::start(&link.near, "127.0.0.1:9", sections)?;
     let workers = proxy.workers()?;
-    let all: Vec<_> =
-        workers.iter().chain([&proxy.pid()]).filter_map(|&pid| located(pid)).collect();
+    let all: Vec<_> = workers.iter().copied().chain([proxy.pid()]).collect();
     ensure!(all.len() == 2, "{workers:?}");
-    let (read, unread) = haproxy::read_all(&all);
-    ensure!(unread.is_empty() && read.len() == 1, "{read:?} {unread:?}");
+    let socket = Endpoint::Unix(proxy.runtime());
+    let given = Given { haproxy_socket: Some(socket), ..Given::default() };
+    for given in [Given::default(), given] {
+        let Proxies { haproxy, unread, .. } = read_again(&all, given)?;
+        ensure!(unread.is_empty() && haproxy.len() == 1, "{haproxy:?} {unread:?}");
+    }
+    let read = read_again(&all, Given::default())?.haproxy;
     ensure!(Some(&read[0].process.process.pid) == workers.first(), "{read:?}");
     ensure!(read[0].state.maxconn == 50 && read[0].finishing.is_empty(), "{read:?}");
     // The master is no worker, though its configuration is the same.
@@ -115,7 +127,7 @@ fn without_a_socket() -> Result<()> {
     let link = Link::new()?;
     let sections = Sections { mute: true, ..Sections::default() };
     let proxy = HaProxy::start(&link.near, "127.0.0.1:9", sections)?;
-    let (read, unread) = haproxy::read_all(&[located(proxy.pid()).context("it is gone")?]);
+    let Proxies { haproxy: read, unread, .. } = read_again(&[proxy.pid()], Given::default())?;
     println!("{unread:?}");
     let named = format!("HAProxy (process {})", proxy.pid());
     ensure!(read.is_empty() && unread.len() == 1, "{read:?} {unread:?}");
@@ -148,10 +160,13 @@ fn envoy_is_read() -> Result<()> {
         let state = &read.state;
         ensure!(state.version == "1.40.0" && state.global_limit.is_none(), "{state:?}");
         let (app, web) = (&state.clusters[0], &state.listeners[0]);
-        ensure!((app.active, app.limits.connections) == (HELD, Some(20)), "{app:?}");
-        ensure!(app.hosts[0].active == HELD, "{app:?}");
+        ensure!((app.active, app.limits.connections) == (Some(HELD), Some(20)), "{app:?}");
+        ensure!(app.hosts[0].active == Some(HELD), "{app:?}");
         ensure!(app.hosts[0].address == Some(upstream.parse()?), "{app:?}");
-        ensure!((web.name.as_str(), web.active, web.limit) == ("web", HELD, Some(30)), "{web:?}");
+        ensure!(
+            (web.name.as_str(), web.active, web.limit) == ("web", Some(HELD), Some(30)),
+            "{web:?}"
+        );
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ pub struct Failed {
 pub type ErrorName = &'static str;
 
 /// All names that [`Failed::error`] may have.
-const ERRORS: [&str; 15] = [
+const ERRORS: [&str; 16] = [
     "EADDRNOTAVAIL",
     "EADDRINUSE",
     "EMFILE",
@@ -82,6 +82,7 @@ const ERRORS: [&str; 15] = [
     "ListenDrops",
     "upstream_cx_overflow",
     "upstream_rq_pending_overflow",
+    "upstream_rq_active_overflow",
     "downstream_cx_overflow",
     "downstream_global_cx_overflow",
 ];

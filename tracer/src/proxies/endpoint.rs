@@ -20,15 +20,15 @@ use rustix::net::{
 use super::{Located, host::places};
 use crate::{event::visible, kernel::netns};
 
-/// How long a proxy has to say all that it is asked.
+/// How long a proxy has to say all that it is asked, at most: all together have no more than two seconds.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Longest answer that is read.
-pub const LONGEST: usize = 64 << 20;
+pub const LONGEST: usize = 16 << 20;
 /// Read at a time.
 const PIECE: usize = 64 << 10;
 
 /// Where a proxy answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A Unix socket, as the proxy sees its path.
     Unix(PathBuf),
@@ -106,7 +106,10 @@ impl Endpoint {
 fn in_words(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-            anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())
+            anyhow::anyhow!(
+                "no answer within {} s, or before others took the time",
+                PATIENCE.as_secs()
+            )
         }
         _ => error.into(),
     }

@@ -2,27 +2,34 @@
 //! by its admin interface. It is read, and nothing is concluded here. What is read comes from other
 //! tenants too: paths, names and sizes are hostile.
 
+mod asking;
 pub mod endpoint;
 pub mod envoy;
 pub mod files;
 pub mod haproxy;
+mod helpers;
 pub mod host;
 pub mod nginx;
+mod turns;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use self::endpoint::Endpoint;
+use self::{asking::Asking, endpoint::Endpoint};
 use crate::{
     event::made_visible,
-    kernel::{netns, owners::Owners, process::Process},
+    kernel::{owners::Owners, process::Process},
 };
+
+/// Most lines that say what could not be read.
+const MOST_UNREAD: usize = 100;
 
 /// Where to read from instead of where a proxy's process says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// Nginx's main configuration file, as this process sees it.
+    /// Nginx's main configuration file, as this process sees it: of each Nginx that has the same root, or of the only
+    /// one, where its own can't be read.
     pub nginx_conf: Option<PathBuf>,
     /// HAProxy's runtime socket.
     pub haproxy_socket: Option<Endpoint>,
@@ -35,6 +42,7 @@ pub struct Given {
 pub struct Reader {
     given: Given,
     nginx: nginx::Reader,
+    asking: Asking,
 }
 
 impl Reader {
@@ -48,46 +56,18 @@ impl Reader {
     #[must_use]
     pub fn read(&mut self, owners: &Owners) -> Proxies {
         let (nginx, mut unread) = self.nginx.read(owners, self.given.nginx_conf.as_deref());
-        let of = |name: &'static [u8]| -> Vec<Located> {
-            let files = owners.files.iter();
-            let named = files.filter(|files| files.process.comm.bytes().starts_with(name));
-            let located =
-                |process: Process| Located { process, netns: netns::of_process(process.pid) };
-            named.map(|files| located(files.process)).collect()
-        };
-        let haproxy = match &self.given.haproxy_socket {
-            None => haproxy::read_all(&of(b"haproxy")),
-            Some(at) => each(&of(b"haproxy"), |it| haproxy::read(it, Some(at))),
-        };
-        let envoy = match &self.given.envoy_admin {
-            None => envoy::read_all(&of(b"envoy")),
-            Some(at) => each(&of(b"envoy"), |it| envoy::read(it, Some(at))),
-        };
-        unread.extend(haproxy.1.into_iter().chain(envoy.1));
+        let (haproxy, envoy, of_asking) = self.asking.ask(owners, &self.given);
+        unread.extend(of_asking);
+        let more = unread.len().saturating_sub(MOST_UNREAD);
+        unread.truncate(MOST_UNREAD);
         for why in &mut unread {
             *why = made_visible(why).into_owned();
         }
-        Proxies { nginx, haproxy: haproxy.0, envoy: envoy.0, unread }
-    }
-}
-
-/// Those of some processes that answer; where none does, why.
-fn each<T>(
-    processes: &[Located],
-    read: impl Fn(Located) -> anyhow::Result<T>,
-) -> (Vec<T>, Vec<String>) {
-    let (mut found, mut unread) = (Vec::new(), Vec::new());
-    for &process in processes {
-        match read(process) {
-            Ok(proxy) => found.push(proxy),
-            Err(error) => unread.push(format!("{error:#}")),
+        if more > 0 {
+            unread.push(format!("proxies that could not be read, beside these: {more}"));
         }
+        Proxies { nginx, haproxy, envoy, unread }
     }
-    // The others are its master, and workers from before a reload.
-    if !found.is_empty() {
-        unread.clear();
-    }
-    (found, unread)
 }
 
 /// The proxies of a host.

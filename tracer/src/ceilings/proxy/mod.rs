@@ -61,6 +61,8 @@ pub enum Bound {
     Cluster(Name),
     /// Requests that wait for a connection to it: circuit breaker `max_pending_requests`.
     Pending(Name),
+    /// Requests to it at once: circuit breaker `max_requests`.
+    Requests(Name),
     /// Connections of clients to a listener of an Envoy.
     Listener(Name),
     /// Connections of clients to all of its listeners: the overload manager's limit.
@@ -78,6 +80,7 @@ impl Bound {
             Self::Frontend(_) => "frontend",
             Self::Cluster(_) => "cluster",
             Self::Pending(_) => "pending",
+            Self::Requests(_) => "requests",
             Self::Listener(_) => "proxy-listener",
             Self::AllListeners => "proxy-listeners",
         }
@@ -92,6 +95,7 @@ impl Bound {
             | Self::Server(name)
             | Self::Cluster(name)
             | Self::Pending(name)
+            | Self::Requests(name)
             | Self::Listener(name) => Some(name),
             Self::Worker | Self::Global | Self::AllListeners => None,
         }
@@ -100,7 +104,11 @@ impl Bound {
     /// Of what it bounds, in a word or two.
     #[must_use]
     pub fn units(&self) -> &'static str {
-        if matches!(self, Self::Pending(_)) { "waiting requests" } else { "connections" }
+        match self {
+            Self::Pending(_) => "waiting requests",
+            Self::Requests(_) => "requests",
+            _ => "connections",
+        }
     }
 }
 
@@ -114,6 +122,7 @@ impl fmt::Display for Bound {
             Self::Server(name) => write!(f, "maxconn of server {name}"),
             Self::Cluster(name) => write!(f, "max_connections of cluster {name}"),
             Self::Pending(name) => write!(f, "max_pending_requests of cluster {name}"),
+            Self::Requests(name) => write!(f, "max_requests of cluster {name}"),
             Self::Listener(name) => write!(f, "connection limit of listener {name}"),
             Self::AllListeners => f.write_str("connection limit of all listeners"),
         }

@@ -1,8 +1,8 @@
 //! The answers of the admin interface, as bytes, to what they say.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::{
@@ -13,6 +13,11 @@ use super::{
     },
 };
 use crate::event::visible;
+
+/// Most lists and objects of an answer: one of no more than [`endpoint::LONGEST`] that says something has fewer.
+///
+/// [`endpoint::LONGEST`]: crate::proxies::endpoint::LONGEST
+const MOST_VALUES: usize = 250_000;
 
 /// The bodies of what is asked.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +64,8 @@ pub fn parse(answers: &Answers) -> Result<State> {
 }
 
 fn json<'a, T: Deserialize<'a>>(body: &'a [u8], what: &str) -> Result<T> {
+    let values = memchr::memchr2_iter(b'{', b'[', body).count();
+    ensure!(values <= MOST_VALUES, "{what} has over {MOST_VALUES} lists and objects");
     serde_json::from_slice(body).with_context(|| format!("{what} is not as expected"))
 }
 
@@ -70,8 +77,7 @@ fn in_counts(name: &str) -> String {
 fn cluster(status: &ClusterStatus, counts: &HashMap<&str, u64>) -> Cluster {
     let named = &status.observability_name;
     let prefix = in_counts(if named.is_empty() { &status.name } else { named });
-    let count =
-        |name: &str| counts.get(format!("cluster.{prefix}.{name}").as_str()).copied().unwrap_or(0);
+    let count = |name: &str| counts.get(format!("cluster.{prefix}.{name}").as_str()).copied();
     let thresholds = &status.circuit_breakers.thresholds;
     let default = |it: &&Threshold| matches!(it.priority.as_deref(), None | Some("DEFAULT"));
     let limits = thresholds.iter().find(default).map(|it| Limits {
@@ -99,43 +105,34 @@ fn cluster(status: &ClusterStatus, counts: &HashMap<&str, u64>) -> Cluster {
 
 fn host(status: &HostStatus) -> Host {
     let count = |name: &str| {
-        status.stats.iter().find(|it| it.name == name).and_then(|it| it.value.0).unwrap_or(0)
+        status.stats.iter().find(|it| it.name == name).map(|it| it.value.0.unwrap_or(0))
     };
     Host {
         address: status.address.known(),
         active: count("cx_active"),
         connections: count("cx_total"),
         connect_failures: count("cx_connect_fail"),
+        requests: count("rq_active"),
     }
 }
 
-/// Listeners as their counts name them: by address, or by a prefix of their own.
+/// Listeners as their counts name them: by address, or by a prefix of their own. Of the others those that have a
+/// limit: their counts are not kept.
 fn listeners(
     listed: &Listeners,
     counts: &HashMap<&str, u64>,
     setting: impl Fn(&str) -> Option<u64>,
 ) -> Vec<Listener> {
-    let by_address: HashMap<String, &ListenerStatus> = listed
-        .listener_statuses
-        .iter()
-        .filter_map(|it| Some((in_counts(&it.local_address.known()?.to_string()), it)))
-        .collect();
+    let in_counts = |it: &ListenerStatus| Some(in_counts(&it.local_address.known()?.to_string()));
+    let by_address: HashMap<String, &ListenerStatus> =
+        listed.listener_statuses.iter().filter_map(|it| Some((in_counts(it)?, it))).collect();
     let own = |name: &&str| {
         // Beside `admin` and `X.worker_0`.
         let last = name.rsplit('.').next().unwrap_or_default();
         *name != "admin" && last != "main_thread" && !last.starts_with("worker_")
     };
-    let mut prefixes: Vec<&str> = counts
-        .keys()
-        .filter_map(|name| name.strip_prefix("listener.")?.strip_suffix(".downstream_cx_active"))
-        .filter(own)
-        .collect();
-    prefixes.sort_unstable();
-    let listener = |prefix: &str| {
-        let count = |name: &str| {
-            counts.get(format!("listener.{prefix}.{name}").as_str()).copied().unwrap_or(0)
-        };
-        let known = by_address.get(prefix);
+    let listener = |prefix: &str, known: Option<&ListenerStatus>| {
+        let count = |name: &str| counts.get(format!("listener.{prefix}.{name}").as_str()).copied();
         let name = known.map_or(prefix, |it| it.name.as_str());
         Listener {
             name: visible(name.as_bytes()),
@@ -146,7 +143,18 @@ fn listeners(
             limit: setting(&format!("envoy.resource_limits.listener.{name}.connection_limit")),
         }
     };
-    prefixes.into_iter().map(listener).collect()
+    let active = counts
+        .keys()
+        .filter_map(|name| name.strip_prefix("listener.")?.strip_suffix(".downstream_cx_active"));
+    let prefixes: BTreeSet<&str> = active.filter(own).collect();
+    let counted = prefixes.iter().map(|prefix| listener(prefix, by_address.get(*prefix).copied()));
+    let uncounted = listed.listener_statuses.iter().filter_map(|it| {
+        let prefix = in_counts(it)?;
+        // Where any has its counts, one with a prefix of its own has them by that.
+        let found = prefixes.is_empty().then(|| listener(&prefix, Some(it)));
+        found.filter(|it| it.limit.is_some())
+    });
+    counted.chain(uncounted).collect()
 }
 
 #[cfg(test)]
@@ -179,16 +187,17 @@ mod tests {
             retries: Some(3),
         };
         assert_eq!((app.name.as_str(), app.limits), ("app", limits));
-        assert_eq!((app.active, app.connections, app.overflow), (2, 6, 5));
-        assert_eq!((app.connect_failures, app.connect_timeouts), (4, 0));
-        assert_eq!((app.pending, app.pending_overflow, app.requests), (2, 0, 2));
+        assert_eq!((app.active, app.connections, app.overflow), (Some(2), Some(6), Some(5)));
+        assert_eq!((app.connect_failures, app.connect_timeouts), (Some(4), Some(0)));
+        assert_eq!((app.pending, app.pending_overflow, app.requests), (Some(2), Some(0), Some(2)));
         let host = Host {
             address: Some("127.0.0.1:9011".parse().unwrap()),
-            active: 2,
-            connections: 2,
-            connect_failures: 0,
+            active: Some(2),
+            connections: Some(2),
+            connect_failures: Some(0),
+            requests: Some(2),
         };
-        assert_eq!((app.hosts[0], app.hosts[1].connect_failures), (host, 4));
+        assert_eq!((app.hosts[0], app.hosts[1].connect_failures), (host, Some(4)));
         assert_eq!(
             (shop.name.as_str(), shop.limits.connections),
             ("outbound|80||shop.example:80", Some(1024))
@@ -198,9 +207,9 @@ mod tests {
         let web = Listener {
             name: "web".to_owned(),
             address: Some("127.0.0.1:8080".parse().unwrap()),
-            active: 4,
-            overflow: 0,
-            global_overflow: 0,
+            active: Some(4),
+            overflow: Some(0),
+            global_overflow: Some(0),
             limit: Some(30),
         };
         assert_eq!(state.listeners, [web]);
@@ -213,7 +222,27 @@ mod tests {
         let name = "cluster.outbound|80||shop.example_80.upstream_cx_active\",\"value\":";
         assert!(stats.contains(name));
         answers.stats = stats.replace(&format!("{name}0"), &format!("{name}7")).into_bytes();
-        assert_eq!(parse(&answers).unwrap().clusters[1].active, 7);
+        assert_eq!(parse(&answers).unwrap().clusters[1].active, Some(7));
+    }
+
+    #[test]
+    fn counts_that_are_not_kept_are_not_zero() {
+        let answers = Answers { stats: br#"{"stats":[]}"#.to_vec(), ..real() };
+        let state = parse(&answers).unwrap();
+        let app = &state.clusters[0];
+        assert_eq!((app.active, app.pending, app.requests), (None, None, None));
+        assert_eq!((app.active_or_of_hosts(), app.requests_or_of_hosts()), (Some(2), Some(2)));
+        let [web] = state.listeners.as_slice() else { panic!("{:?}", state.listeners) };
+        assert_eq!((web.name.as_str(), web.active, web.limit), ("web", None, Some(30)));
+    }
+
+    #[test]
+    fn more_than_an_envoy_has_is_refused() {
+        let mut answers = real();
+        let values = |value: &str| format!(r#"{{"stats":[{}{value}]}}"#, "{},".repeat(250_000));
+        answers.stats = values("{}").into_bytes();
+        let error = parse(&answers).unwrap_err();
+        assert!(error.to_string().contains("/stats has over 250000"), "{error}");
     }
 
     #[test]

@@ -8,18 +8,27 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::{Backend, Failures, Frontend, Server, State};
 use crate::event::visible;
 
+/// Most lines of `show info`: HAProxy 3.0 has some 90.
+const MOST_LINES: usize = 1000;
+/// Longest line of `show stat`, in bytes, and most columns: HAProxy 3.0 has some 110.
+const LONGEST_LINE: usize = 64 << 10;
+const MOST_COLUMNS: usize = 1000;
+/// Most lines of `show stat`: an answer that isn't too long has no more.
+const MOST_ROWS: usize = 100_000;
+
 /// What a worker answered to `show info;show stat`: lines of `Name: value`, an empty one, and CSV whose head names the
 /// columns. Names that are unknown here are passed over.
 ///
 /// # Errors
-/// It is no such answer.
+/// It is no such answer, or has more lines or columns than HAProxy has.
 pub fn parse(answer: &[u8]) -> Result<State> {
     let (info, stat) = divided(answer).with_context(|| {
         let begin = answer.get(..80).unwrap_or(answer);
         let begin = begin.split(|&byte| byte == b'\n').next().unwrap_or_default();
         format!("is not that of `show info;show stat`: {}", visible(begin))
     })?;
-    let info: HashMap<&[u8], &[u8]> = info.split(|&byte| byte == b'\n').filter_map(named).collect();
+    let lines = info.split(|&byte| byte == b'\n').take(MOST_LINES);
+    let info: HashMap<&[u8], &[u8]> = lines.filter_map(named).collect();
     let text = |name: &str| info.get(name.as_bytes()).copied();
     let number = |name| text(name).and_then(figures);
     let mut state = State {
@@ -131,8 +140,11 @@ impl Line<'_> {
 }
 
 fn proxies(stat: &[u8], state: &mut State) -> Result<()> {
+    let longest = stat.split(|&byte| byte == b'\n').map(<[u8]>::len).max().unwrap_or_default();
+    ensure!(longest <= LONGEST_LINE, "`show stat` has a line of {longest} bytes");
     let mut reader = ReaderBuilder::new().flexible(true).from_reader(stat);
     let head = reader.byte_headers().context("`show stat` has no head")?;
+    ensure!(head.len() <= MOST_COLUMNS, "`show stat` has {} columns", head.len());
     let columns: HashMap<Vec<u8>, usize> =
         head.iter().enumerate().map(|(at, name)| (name.to_vec(), at)).collect();
     let lacks = ["pxname", "svname", "type", "scur"]
@@ -140,7 +152,10 @@ fn proxies(stat: &[u8], state: &mut State) -> Result<()> {
         .find(|name| !columns.contains_key(name.as_bytes()));
     ensure!(lacks.is_none(), "`show stat` has no column {}", lacks.unwrap_or_default());
     let mut record = ByteRecord::new();
+    let mut rows = 0;
     while reader.read_byte_record(&mut record).context("`show stat`")? {
+        rows += 1;
+        ensure!(rows <= MOST_ROWS, "`show stat` has over {MOST_ROWS} lines");
         let line = Line { columns: &columns, record: &record };
         match line.bytes("type") {
             b"0" => state.frontends.push(line.frontend()),
@@ -203,6 +218,20 @@ mod tests {
         assert!(none.to_string().contains("no column type"), "{none}");
         let refused = parse(b"Permission denied\n\n").unwrap_err();
         assert!(refused.to_string().contains("Permission denied"), "{refused}");
+    }
+
+    #[test]
+    fn more_than_haproxy_has_is_refused() {
+        let head = "Maxconn: 9\nCurrConns: 1\n\n# type,pxname,svname,scur";
+        for (stat, why) in [
+            (format!("{head}\n{}", "2\n".repeat(100_001)), "over 100000 lines"),
+            (format!("{head}{}\n", ",a".repeat(1_000)), "1004 columns"),
+            (format!("{head}\n{}\n", ",".repeat(8 << 20)), "a line of 8388608 bytes"),
+        ] {
+            let error = parse(stat.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert!(parse(format!("{head}\n{}", "2\n".repeat(100_000)).as_bytes()).is_ok());
     }
 
     proptest! {

@@ -20,7 +20,7 @@ const ADVICE: &str =
 /// Most files of configuration that are read.
 const MOST_FILES: usize = 1024;
 /// Most bytes of them.
-const MOST_BYTES: usize = 64 << 20;
+const MOST_BYTES: usize = 16 << 20;
 /// Most sockets that are tried.
 const MOST_SOCKETS: usize = 8;
 

@@ -3,7 +3,11 @@
 mod answer;
 mod discovery;
 
-use std::{collections::HashSet, net::SocketAddr, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -140,6 +144,13 @@ pub struct Failures {
     pub redispatches: u64,
 }
 
+impl State {
+    /// How much it is.
+    pub(super) fn parts(&self) -> usize {
+        self.frontends.len() + self.backends.len() + self.servers.len()
+    }
+}
+
 /// Reads a worker, by the endpoint that is given, else by those of its configuration.
 ///
 /// # Errors
@@ -147,7 +158,7 @@ pub struct Failures {
 pub fn read(process: Located, given: Option<&Endpoint>) -> Result<HaProxy> {
     let pid = process.process.pid;
     let name = || format!("HAProxy (process {pid}) could not be read");
-    let proxy = asked(process, given).with_context(name)?;
+    let proxy = ask(process, given, || Instant::now() + PATIENCE).with_context(name)?;
     match proxy.state.pid {
         Some(other) if own_pid(pid).is_some_and(|own| own != other) => {
             let from = &proxy.endpoint;
@@ -161,16 +172,20 @@ pub fn read(process: Located, given: Option<&Endpoint>) -> Result<HaProxy> {
     }
 }
 
-/// Reads those processes of HAProxy: masters are left out, and workers from before a reload are named with the new
-/// one. What could not be read is said in a person's words.
-#[must_use]
-pub fn read_all(processes: &[Located]) -> (Vec<HaProxy>, Vec<String>) {
+/// These processes without masters.
+pub(super) fn workers(processes: &[Located]) -> Vec<Located> {
+    let parents: HashSet<u32> = processes.iter().filter_map(|it| parent(it.process.pid)).collect();
+    processes.iter().filter(|it| !parents.contains(&it.process.pid)).copied().collect()
+}
+
+/// What workers said: those from before a reload are named with the new one of the same master. What could not be
+/// read is said in a person's words.
+pub(super) fn sorted(said: Vec<(Located, Result<HaProxy>)>) -> (Vec<HaProxy>, Vec<String>) {
     let (mut read, mut finishing): (Vec<HaProxy>, Vec<Located>) = (Vec::new(), Vec::new());
     let mut unread = Vec::new();
-    let parents: HashSet<u32> = processes.iter().filter_map(|it| parent(it.process.pid)).collect();
-    for &process in processes.iter().filter(|it| !parents.contains(&it.process.pid)) {
+    for (process, said) in said {
         let pid = process.process.pid;
-        match asked(process, None) {
+        match said {
             Ok(it) if it.state.pid.is_some() && it.state.pid != own_pid(pid) => {
                 finishing.push(process);
             }
@@ -180,12 +195,12 @@ pub fn read_all(processes: &[Located]) -> (Vec<HaProxy>, Vec<String>) {
             }
         }
     }
+    let masters = read.iter().enumerate();
+    let by_master: HashMap<u32, usize> =
+        masters.filter_map(|(at, it)| Some((parent(it.process.process.pid)?, at))).collect();
     for process in finishing {
-        let family = parent(process.process.pid);
-        match read
-            .iter_mut()
-            .find(|it| family.is_some() && parent(it.process.process.pid) == family)
-        {
+        let family = parent(process.process.pid).and_then(|master| by_master.get(&master));
+        match family.and_then(|&at| read.get_mut(at)) {
             Some(it) => it.finishing.push(process),
             None => unread.push(format!(
                 "HAProxy (process {}) could not be read: another process answers at its runtime \
@@ -197,12 +212,17 @@ pub fn read_all(processes: &[Located]) -> (Vec<HaProxy>, Vec<String>) {
     (read, unread)
 }
 
-fn asked(process: Located, given: Option<&Endpoint>) -> Result<HaProxy> {
+/// Asks a worker. `until`: when its time ends, once it is known where to ask.
+pub(super) fn ask(
+    process: Located,
+    given: Option<&Endpoint>,
+    until: impl Fn() -> Instant,
+) -> Result<HaProxy> {
     let endpoints = match given {
         Some(endpoint) => vec![endpoint.clone()],
         None => discovery::endpoints(process.process.pid)?,
     };
-    let (until, mut failed) = (Instant::now() + PATIENCE, None);
+    let (until, mut failed) = (until(), None);
     for endpoint in endpoints {
         let answer = endpoint.ask(process, QUESTION, until);
         let state = answer.and_then(|answer| {

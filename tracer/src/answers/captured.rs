@@ -7,9 +7,10 @@ use serde::Serialize;
 use std::{collections::BTreeMap, os::unix::ffi::OsStrExt};
 
 use super::{
-    in_the_kernel,
+    Accounts,
+    kernel::in_the_kernel,
     merge::{Span, Told, merge},
-    read::{Log, account, open},
+    read::{Log, open},
     summary::{Summary, summary},
 };
 use crate::{
@@ -88,13 +89,14 @@ pub fn of(report: &Report, logs: &[Log], given: Option<&TimeZone>) -> Result<Cap
             )
         })?,
     };
-    let mut account = account(logs);
+    let mut accounts = Accounts::new(logs);
     let readings = open(logs, From::Start, &zone)?;
-    let told = merge(readings, span(report), &mut |entry| account.note(entry))?;
-    let kernel = in_the_kernel(report.failures.iter().map(|(key, row)| (key, row)));
+    let told = merge(readings, span(report), &mut |proxy, entry| accounts.note(proxy, entry))?;
+    let failures = report.failures.iter().map(|(key, row)| (key, row));
+    let kernel = in_the_kernel(&accounts.proxies(), failures);
     let unknown = told.iter().map(|told| told.unknown).sum();
     // Where HAProxy's servers were, the capture does not tell.
-    let mut summary = summary(&account, &kernel, &BTreeMap::new(), unknown);
+    let mut summary = summary(&accounts, &kernel, &BTreeMap::new(), unknown);
     summary.broken_off = told.iter().find_map(|told| told.broken_off.clone());
     Ok(Captured {
         summary,

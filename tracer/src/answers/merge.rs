@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use jiff::Timestamp;
 
 use super::read::Reading;
-use crate::logs::Entry;
+use crate::logs::{Entry, Product};
 
 /// So many seconds further on no line of a second is missing any more.
 const SETTLED: i64 = 2;
@@ -54,12 +54,16 @@ pub struct Told {
     pub broken_off: Option<String>,
 }
 
-/// Gives the entries of all logs within the span, in order; tells of each log. Where one is without times, all lines of
+/// Gives the entries of all logs within the span, in order, and whose log has them; tells of each log. Where one is without times, all lines of
 /// all logs count, and its own come last.
 ///
 /// # Errors
 /// No thread can be had.
-pub fn merge(logs: Vec<Reading>, span: Span, each: &mut dyn FnMut(Entry)) -> Result<Vec<Told>> {
+pub fn merge(
+    logs: Vec<Reading>,
+    span: Span,
+    each: &mut dyn FnMut(Product, Entry),
+) -> Result<Vec<Told>> {
     let mut sources = logs.into_iter().map(Source::begin).collect::<Result<Vec<_>>>()?;
     sources.iter_mut().for_each(Source::search);
     let span = (!sources.iter().any(|source| source.told.timeless)).then_some(span);
@@ -74,7 +78,7 @@ pub fn merge(logs: Vec<Reading>, span: Span, each: &mut dyn FnMut(Entry)) -> Res
         };
         if let Some((_, (entry, bytes))) = source.window.pop_first() {
             source.bytes -= bytes;
-            each(entry);
+            each(source.proxy, entry);
         }
     }
 }
@@ -88,6 +92,7 @@ struct Line {
 
 /// A log on its way. A thread reads ahead.
 struct Source {
+    proxy: Product,
     answers: bool,
     lines: mpsc::Receiver<io::Result<Vec<Line>>>,
     /// Read while a time was searched.
@@ -106,7 +111,7 @@ struct Source {
 
 impl Source {
     fn begin(mut log: Reading) -> Result<Self> {
-        let answers = log.tells_answers();
+        let (proxy, answers) = (log.proxy(), log.tells_answers());
         let (ahead, lines) = mpsc::sync_channel(AHEAD);
         let read = move || {
             let (mut batch, mut bytes, mut gone) = (Vec::new(), 0, false);
@@ -126,6 +131,7 @@ impl Source {
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(read);
         thread.context("can't start a thread to read logs")?;
         Ok(Self {
+            proxy,
             answers,
             lines,
             searched: VecDeque::new(),

@@ -1,84 +1,128 @@
 //! Lines of the error log that wait for the answers that they explain.
+//!
+//! An answer takes one of the newest second that has any and is not later than its own, and of those the oldest: a worker
+//! of Nginx stamps both by one clock, the failed try's line before that of the answer. So a line that no answer will take
+//! (its request is not logged) does not stand before those that come after it. Where answers have no time, they take
+//! the oldest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::logs::Class;
 
-/// Most runs of like lines of an upstream that are kept in order; of more, the oldest are forgotten.
-const MAX_RUNS: usize = 4096;
+/// Most runs of like lines of a status that are kept; of more, the oldest are forgotten.
+const MAX_RUNS: usize = 1 << 16;
 
-/// The queues, by upstream.
+/// A second (since 1970), and the order in which it came.
+type Place = (i64, u64);
+
+/// The lines, by the status that an answer has for such a try.
 #[derive(Debug, Default)]
 pub struct Queue {
-    waiting: HashMap<String, VecDeque<Run>>,
-    /// Upstreams by their oldest line.
-    oldest: BTreeMap<u64, String>,
+    of: BTreeMap<u16, Lines>,
     pushed: u64,
 }
 
-/// Like lines, one after the other.
+#[derive(Debug, Default)]
+struct Lines {
+    runs: BTreeMap<Place, Run>,
+    by_upstream: HashMap<String, BTreeSet<Place>>,
+}
+
+/// Like lines of a second, one after the other.
 #[derive(Debug)]
 struct Run {
+    upstream: String,
     class: Class,
     count: u64,
-    /// When the first was pushed.
-    since: u64,
 }
 
 impl Queue {
-    /// A line toward an upstream.
-    pub fn push(&mut self, upstream: &str, class: Class) {
+    /// A line toward an upstream, of this second; one without a time is as old as can be.
+    pub fn push(&mut self, status: u16, upstream: &str, class: Class, at: Option<i64>) {
         self.pushed += 1;
-        let since = self.pushed;
-        if !self.waiting.contains_key(upstream) {
-            self.waiting.insert(upstream.to_owned(), VecDeque::new());
-        }
-        let Some(runs) = self.waiting.get_mut(upstream) else { return };
-        match runs.back_mut() {
-            Some(last) if last.class == class => last.count += 1,
-            _ => {
-                if runs.is_empty() {
-                    self.oldest.insert(since, upstream.to_owned());
-                }
-                runs.push_back(Run { class, count: 1, since });
-            }
-        }
-        if runs.len() > MAX_RUNS
-            && let Some(dropped) = runs.pop_front()
+        let at = at.unwrap_or(i64::MIN);
+        let lines = self.of.entry(status).or_default();
+        if let Some(places) = lines.by_upstream.get(upstream)
+            && let Some(last) = places.range((at, 0)..=(at, u64::MAX)).next_back()
+            && let Some(run) = lines.runs.get_mut(last)
+            && run.class == class
         {
-            self.oldest.remove(&dropped.since);
-            if let Some(next) = runs.front() {
-                self.oldest.insert(next.since, upstream.to_owned());
-            }
+            run.count += 1;
+            return;
+        }
+        let place = (at, self.pushed);
+        lines.runs.insert(place, Run { upstream: upstream.to_owned(), class, count: 1 });
+        lines.by_upstream.entry(upstream.to_owned()).or_default().insert(place);
+        if lines.runs.len() > MAX_RUNS
+            && let Some(oldest) = lines.runs.first_key_value().map(|(place, _)| *place)
+        {
+            lines.remove(oldest);
         }
     }
 
-    /// The oldest line toward this upstream.
-    pub fn pop(&mut self, upstream: &str) -> Option<Class> {
-        let runs = self.waiting.get_mut(upstream)?;
-        let first = runs.front_mut()?;
-        let class = first.class;
-        first.count -= 1;
-        if first.count == 0 {
-            self.oldest.remove(&first.since);
-            runs.pop_front();
-            match runs.front() {
-                Some(next) => {
-                    self.oldest.insert(next.since, upstream.to_owned());
-                }
-                None => {
-                    self.waiting.remove(upstream);
-                }
-            }
-        }
-        Some(class)
+    /// Takes a line toward this upstream for an answer of this second.
+    pub fn pop(&mut self, status: u16, upstream: &str, by: Option<i64>) -> Option<Class> {
+        let lines = self.of.get_mut(&status)?;
+        let places = lines.by_upstream.get(upstream)?;
+        let place = chosen(by, |from, to| {
+            let mut range = places.range(from..=to);
+            (range.next().copied(), range.next_back().copied())
+        })?;
+        lines.take(place).map(|(_, class)| class)
     }
 
-    /// The oldest line of all, and where to.
-    pub fn pop_any(&mut self) -> (Option<String>, Option<Class>) {
-        let Some(upstream) = self.oldest.values().next().cloned() else { return (None, None) };
-        let class = self.pop(&upstream);
-        (Some(upstream), class)
+    /// Takes one of all, and says where it is to.
+    pub fn pop_any(&mut self, status: u16, by: Option<i64>) -> Option<(String, Class)> {
+        let lines = self.of.get_mut(&status)?;
+        let place = chosen(by, |from, to| {
+            let mut range = lines.runs.range(from..=to).map(|(place, _)| *place);
+            (range.next(), range.next_back())
+        })?;
+        lines.take(place)
+    }
+
+    /// Forgets what is older than a second.
+    pub fn forget(&mut self, before: i64) {
+        for lines in self.of.values_mut() {
+            while let Some((&place, _)) = lines.runs.first_key_value()
+                && place.0 < before
+            {
+                lines.remove(place);
+            }
+        }
+    }
+}
+
+/// The oldest place of the newest second that is not later; without a time the oldest of all. `ends`: the first place
+/// and another last one between two.
+fn chosen(
+    by: Option<i64>,
+    ends: impl Fn(Place, Place) -> (Option<Place>, Option<Place>),
+) -> Option<Place> {
+    let (first, last) = ends((i64::MIN, 0), (by.unwrap_or(i64::MAX), u64::MAX));
+    let newest = last.or(first)?.0;
+    if by.is_none() { first } else { ends((newest, 0), (newest, u64::MAX)).0 }
+}
+
+impl Lines {
+    fn take(&mut self, place: Place) -> Option<(String, Class)> {
+        let run = self.runs.get_mut(&place)?;
+        let taken = (run.upstream.clone(), run.class);
+        run.count -= 1;
+        if run.count == 0 {
+            self.remove(place);
+        }
+        Some(taken)
+    }
+
+    fn remove(&mut self, place: Place) {
+        let Some(run) = self.runs.remove(&place) else { return };
+        if let Some(places) = self.by_upstream.get_mut(&run.upstream) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.by_upstream.remove(&run.upstream);
+            }
+        }
     }
 }
 
@@ -87,28 +131,51 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_in_first_out() {
+    fn first_in_first_out_within_a_second() {
         let mut queue = Queue::default();
         for (upstream, class) in
             [("a", Class::Refused), ("a", Class::Refused), ("b", Class::Reset), ("a", Class::Reset)]
         {
-            queue.push(upstream, class);
+            queue.push(502, upstream, class, Some(7));
         }
-        assert_eq!(queue.pop("a"), Some(Class::Refused));
-        assert_eq!(queue.pop_any(), (Some("a".to_owned()), Some(Class::Refused)));
-        assert_eq!(queue.pop_any(), (Some("b".to_owned()), Some(Class::Reset)));
-        assert_eq!(queue.pop("b"), None);
-        assert_eq!(queue.pop_any(), (Some("a".to_owned()), Some(Class::Reset)));
-        assert_eq!(queue.pop_any(), (None, None));
+        let any = |queue: &mut Queue| queue.pop_any(502, Some(7));
+        assert_eq!(queue.pop(502, "a", Some(7)), Some(Class::Refused));
+        assert_eq!(any(&mut queue), Some(("a".to_owned(), Class::Refused)));
+        assert_eq!(any(&mut queue), Some(("b".to_owned(), Class::Reset)));
+        assert_eq!((queue.pop(502, "b", Some(7)), queue.pop(504, "a", Some(7))), (None, None));
+        assert_eq!(any(&mut queue), Some(("a".to_owned(), Class::Reset)));
+        assert_eq!(any(&mut queue), None);
+    }
+
+    #[test]
+    fn the_newest_second_that_is_not_later() {
+        let mut queue = Queue::default();
+        let seconds =
+            [(3, Class::Other), (5, Class::Refused), (5, Class::Reset), (6, Class::BadAnswer)];
+        for (at, class) in seconds {
+            queue.push(502, "a", class, Some(at));
+        }
+        assert_eq!(queue.pop(502, "a", Some(2)), None);
+        assert_eq!(queue.pop(502, "a", Some(5)), Some(Class::Refused));
+        assert_eq!(queue.pop(502, "a", Some(5)), Some(Class::Reset));
+        queue.push(502, "a", Class::Refused, None);
+        assert_eq!(queue.pop(502, "a", None), Some(Class::Refused), "the oldest");
+        queue.forget(4);
+        assert_eq!(queue.pop(502, "a", Some(5)), None, "forgotten");
+        assert_eq!(queue.pop_any(502, Some(9)), Some(("a".to_owned(), Class::BadAnswer)));
     }
 
     #[test]
     fn memory_is_bounded() {
         let mut queue = Queue::default();
-        for _ in 0..2 * MAX_RUNS {
-            queue.push("a", Class::Refused);
-            queue.push("a", Class::Reset);
+        for index in 0..MAX_RUNS as u64 {
+            queue.push(502, &(index % 8192).to_string(), Class::Refused, Some(1));
+            queue.push(502, "a", Class::Reset, i64::try_from(index).ok());
         }
-        assert_eq!((queue.waiting["a"].len(), queue.oldest.len()), (MAX_RUNS, 1));
+        let lines = &queue.of[&502];
+        let placed: usize = lines.by_upstream.values().map(BTreeSet::len).sum();
+        assert_eq!((lines.runs.len(), placed), (MAX_RUNS, MAX_RUNS));
+        queue.forget(i64::MAX);
+        assert!(queue.of[&502].by_upstream.is_empty());
     }
 }

@@ -5,9 +5,8 @@ use std::{io, path::PathBuf};
 use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 
-use super::Account;
 use crate::logs::{
-    Entry, Kind, Parsed,
+    Entry, Kind, Parsed, Product,
     follow::{Follower, From},
 };
 
@@ -31,16 +30,6 @@ pub struct Reading {
     zone: TimeZone,
 }
 
-/// An empty account of what these logs tell.
-#[must_use]
-pub fn account(logs: &[Log]) -> Account {
-    Account {
-        sees_troubles: logs.iter().any(|log| !log.kind.tells_answers()),
-        sees_answers: logs.iter().any(|log| log.kind.tells_answers()),
-        ..Account::default()
-    }
-}
-
 /// Opens all of them, in their order. Times without a zone are in `zone`.
 ///
 /// # Errors
@@ -61,10 +50,16 @@ impl Reading {
         self.kind.tells_answers()
     }
 
-    /// Gives what is new, or the first of it: whether there is more, as [`Follower::poll`] says.
+    /// Whose log it is.
+    #[must_use]
+    pub fn proxy(&self) -> Product {
+        self.kind.proxy()
+    }
+
+    /// Gives what is new, or a part of it: whether there is more, as [`Follower::poll`] says.
     ///
     /// # Errors
-    /// It can't be read any more.
+    /// It can't be read now.
     pub fn poll(&mut self, each: Each<'_>) -> io::Result<bool> {
         let Self { follower, kind, zone } = self;
         follower.poll(&mut |line| give(kind, zone, line, each))

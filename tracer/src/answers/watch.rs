@@ -1,9 +1,9 @@
-//! Follows the logs, on a thread of its own, and folds them into an account.
+//! Follows the logs, on a thread of its own, and folds them into accounts.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         mpsc::{self, RecvTimeoutError},
     },
     time::Duration,
@@ -13,8 +13,10 @@ use anyhow::{Context, Result};
 use jiff::tz::TimeZone;
 
 use super::{
-    Account, in_the_kernel,
-    read::{Log, Reading, account, open},
+    Accounts,
+    follow::{Folded, Following, lock},
+    kernel::in_the_kernel,
+    read::{Log, open},
     summary::{Summary, summary},
 };
 use crate::{
@@ -26,46 +28,22 @@ use crate::{
 
 /// How often the logs are read: a line waits no longer, and a log that is renamed is not missed.
 const EVERY: Duration = Duration::from_millis(200);
+/// So long the end waits for lines that are there. Reading that takes longer is behind.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The logs, as seen from a sink. Following ends when it is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    shared: Arc<Mutex<Followed>>,
+    shared: Arc<Shared>,
     addresses: BTreeMap<String, String>,
-    _enough: mpsc::Sender<()>,
+    ask: mpsc::Sender<()>,
 }
 
 #[derive(Debug)]
-struct Followed {
-    /// Those with answers first.
-    logs: Vec<Reading>,
-    account: Account,
-    unknown: u64,
-    /// Why reading broke off.
-    failed: Option<String>,
-}
-
-impl Followed {
-    /// Reads what is new. Answers first: then the lines that explain them, which were written before, are there
-    /// already; they are folded first.
-    fn poll(&mut self) {
-        let Self { logs, account, unknown, failed } = self;
-        let mut answers = Vec::new();
-        for log in logs {
-            let tells_answers = log.tells_answers();
-            let read = log.poll(&mut |entry, _| match entry {
-                None => *unknown += 1,
-                Some(entry) if tells_answers => answers.push(entry),
-                Some(entry) => account.note(entry),
-            });
-            if let Err(error) = read {
-                failed.get_or_insert_with(|| error.to_string());
-            }
-        }
-        for entry in answers {
-            account.note(entry);
-        }
-    }
+struct Shared {
+    folded: Mutex<Folded>,
+    /// All was read.
+    all: Condvar,
 }
 
 impl Watch {
@@ -74,33 +52,48 @@ impl Watch {
     /// # Errors
     /// A log can't be read, or no thread can be had.
     pub fn begin(logs: &[Log], zone: &TimeZone) -> Result<Self> {
-        let account = account(logs);
         let haproxy = logs.iter().any(|log| matches!(log.kind, Kind::HaProxy));
         let addresses = if haproxy { addresses() } else { BTreeMap::new() };
-        let mut logs = open(logs, From::End, zone)?;
-        logs.sort_by_key(|log| !log.tells_answers());
-        let followed = Followed { logs, account, unknown: 0, failed: None };
-        let shared = Arc::new(Mutex::new(followed));
-        let (enough, asked) = mpsc::channel::<()>();
+        let (mut following, folded) =
+            Following::new(open(logs, From::End, zone)?, Accounts::new(logs));
+        let shared = Arc::new(Shared { folded: Mutex::new(folded), all: Condvar::new() });
+        let (ask, asked) = mpsc::channel::<()>();
         let of_thread = Arc::clone(&shared);
         let follow = move || {
-            while asked.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                of_thread.lock().unwrap_or_else(PoisonError::into_inner).poll();
+            let mut pause = EVERY;
+            while asked.recv_timeout(pause) != Err(RecvTimeoutError::Disconnected) {
+                let all = following.step(&of_thread.folded);
+                pause = if all { EVERY } else { Duration::ZERO };
+                of_thread.all.notify_all();
             }
         };
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(follow);
         thread.context("can't start a thread to follow logs")?;
-        Ok(Self { shared, addresses, _enough: enough })
+        Ok(Self { shared, addresses, ask })
     }
 
-    /// What the logs come to now, beside the kernel's failures.
+    /// Has all read that the logs have now, and waits for it, at most two seconds.
+    pub fn catch_up(&self) {
+        let mut folded = lock(&self.shared.folded);
+        folded.asked += 1;
+        // Without its thread nothing more is read, and that is seen.
+        let _ = self.ask.send(());
+        let unmet = |folded: &mut Folded| folded.met < folded.asked;
+        let waited = self.shared.all.wait_timeout_while(folded, PATIENCE, unmet);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What was read of the logs comes to, beside the kernel's failures. It does not wait for a log.
     #[must_use]
     pub fn summary(&self, table: &Table) -> Summary {
-        let mut followed = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        followed.poll();
-        let kernel = in_the_kernel(table.rows());
-        let mut sum = summary(&followed.account, &kernel, &self.addresses, followed.unknown);
-        sum.broken_off.clone_from(&followed.failed);
+        let folded = lock(&self.shared.folded);
+        let kernel = in_the_kernel(&folded.accounts.proxies(), table.rows());
+        let mut sum = summary(&folded.accounts, &kernel, &self.addresses, folded.unknown);
+        let broken = folded.health.iter().find_map(|health| health.broken.as_ref());
+        sum.broken_off = broken.map(|(_, why)| why.clone());
+        sum.gaps = folded.health.iter().filter_map(|health| health.gap.clone()).collect();
+        let is_late = folded.behind.is_some_and(|since| since.elapsed() >= PATIENCE);
+        sum.behind = is_late || folded.met < folded.asked;
         sum
     }
 }
@@ -111,8 +104,33 @@ fn addresses() -> BTreeMap<String, String> {
     let owners = Owners::find(Look::All).unwrap_or_default();
     let running = Reader::new(Given::default()).read(&owners).haproxy;
     let servers = running.iter().flat_map(|haproxy| &haproxy.state.servers);
-    let named = servers.filter_map(|server| {
+    unambiguous(servers.filter_map(|server| {
         Some((format!("{}/{}", server.backend, server.name), server.address?.to_string()))
-    });
-    named.collect()
+    }))
+}
+
+/// Names with one address. Processes of the same names can have others: whose log it is is not known.
+fn unambiguous(named: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (name, address) in named {
+        let known = found.entry(name).or_insert_with(|| Some(address.clone()));
+        if known.as_ref() != Some(&address) {
+            *known = None;
+        }
+    }
+    found.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_several_addresses_has_none() {
+        let named =
+            [("a/s", "1:1"), ("b/s", "1:1"), ("a/s", "2:2"), ("a/s", "1:1"), ("b/s", "1:1")];
+        let named = named.map(|(name, address)| (name.to_owned(), address.to_owned()));
+        let found = unambiguous(named.into_iter());
+        assert_eq!(found, BTreeMap::from([("b/s".to_owned(), "1:1".to_owned())]));
+    }
 }

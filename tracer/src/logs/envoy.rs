@@ -28,7 +28,8 @@ pub fn parse(line: &[u8]) -> Parsed {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Said<'a> {
     code: Option<u16>,
-    flags: &'a [u8],
+    /// `None`: the format has none.
+    flags: Option<&'a [u8]>,
     details: &'a [u8],
     reason: &'a [u8],
     /// In milliseconds.
@@ -86,7 +87,7 @@ fn said(text: &[u8]) -> Option<Said<'_>> {
     let numbered = |word: &[u8]| word == b"-" || number::<u64>(word).is_some();
     let fits = numbered(duration) && numbered(service) && rest.starts_with(b"\"");
     let duration = number(duration);
-    fits.then_some(Said { code: status(code)?, flags, details, reason, duration })
+    fits.then_some(Said { code: status(code)?, flags: Some(flags), details, reason, duration })
 }
 
 /// Keys as Istio and Envoy's examples have them.
@@ -114,11 +115,13 @@ fn json(line: &[u8]) -> Option<Answer> {
         Value::Null => return None,
         code => status(text(code).as_bytes())?,
     };
-    let (flags, details) = (text(&json.response_flags), text(&json.response_code_details));
+    let details = text(&json.response_code_details);
+    // Where there is no such key, it is not known whether it was Envoy that failed.
+    let flags = (!json.response_flags.is_null()).then(|| text(&json.response_flags));
     let reason = text(&json.upstream_transport_failure_reason);
     let said = Said {
         code,
-        flags: flags.as_bytes(),
+        flags: flags.as_ref().map(String::as_bytes),
         details: details.as_bytes(),
         reason: reason.as_bytes(),
         duration: number(text(&json.duration).as_bytes()),
@@ -138,15 +141,30 @@ fn answer(at: Option<Timestamp>, said: &Said<'_>, host: &[u8], cluster: &[u8]) -
         b"-" | b"" => Vec::new(),
         upstream => vec![tried(upstream, said.code)],
     };
-    Some(Answer { at, status: said.code, tries, retries: 0, class: class(said)? })
+    let (class, lacks) = match said.flags {
+        Some(flags) => (class(said, flags)?, None),
+        None => without_flags(said),
+    };
+    let (status, retries) = (said.code, 0);
+    Some(Answer { at, status, tries, tells_tries: true, retries, class, lacks })
+}
+
+/// A server's error is a failure, unless the details say that the upstream sent it.
+fn without_flags(said: &Said<'_>) -> (Option<Class>, Option<&'static str>) {
+    let failed = said.code.is_some_and(|code| (500..600).contains(&code));
+    match by_details(said) {
+        _ if !failed || said.details == b"via_upstream" => (None, None),
+        Some(class) => (Some(class), None),
+        None => (Some(Class::Other), Some("response_flags")),
+    }
 }
 
 /// Why, by the flags. Outer `None`: a flag that is none.
 #[expect(clippy::option_option, reason = "no failure, and no such flag, differ")]
-fn class(said: &Said<'_>) -> Option<Option<Class>> {
+fn class(said: &Said<'_>, flags: &[u8]) -> Option<Option<Class>> {
     let mut class = None;
     let mut exceeded = false;
-    for flag in said.flags.split(|byte| *byte == b',') {
+    for flag in flags.split(|byte| *byte == b',') {
         let one = match flag {
             b"UF" | b"UpstreamConnectionFailure" => connect(said),
             // A reset and a mere close look alike.

@@ -5,6 +5,8 @@
 //! what clients sent, and all that is read here comes before that. Lines of failures to connect say no errno: of used
 //! up ports `no free ports` tells, one line a try.
 
+use std::net::IpAddr;
+
 use jiff::tz::TimeZone;
 use memchr::memmem;
 
@@ -13,58 +15,101 @@ use super::{
     fields::{common_time, later, number, split, status, tried, word},
 };
 
-/// Before which the message has to begin.
-const LONGEST_HEADER: usize = 300;
+/// How the tag of its lines begins, unless `log-tag` says another.
+const PROGRAM: &[u8] = b"haproxy";
 
 /// What a line, given without its end, says. Times are in the zone of the host that wrote it.
+///
+/// A file of a syslog daemon has lines of other programs, too: what a tag does not say to be of `haproxy` is nothing.
 #[must_use]
 pub fn parse(line: &[u8], zone: &TimeZone) -> Parsed {
-    let (pid, message) = without_header(line);
+    let Some((pid, message)) = without_header(line) else { return Parsed::Nothing };
     match answer(message, zone) {
         Some(answer) => Parsed::Entry(Entry::Answer(answer)),
         None => trouble(pid, message),
     }
 }
 
-/// The process's number, if a header has it, and the message.
-fn without_header(line: &[u8]) -> (Option<u32>, &[u8]) {
-    let header = line.get(..LONGEST_HEADER).unwrap_or(line);
-    // A header comes before anything that a client sent: before the date, or before a quote.
-    let end = memchr::memchr2(b'"', b'/', header).unwrap_or(header.len());
-    let tag = header.get(..end).unwrap_or(header);
-    // RFC 3164: `haproxy[123]: `.
-    if let Some(at) = memmem::find(tag, b"]: ") {
-        let pid = tag.get(..at).and_then(|tag| tag.rsplit(|byte| *byte == b'[').next());
-        if let (Some(pid), Some(message)) = (pid.and_then(number), line.get(at + 3..)) {
-            return (Some(pid), message);
-        }
-    }
+/// The process's number, if a header has it, and the message; `None`: the line is of another program.
+fn without_header(line: &[u8]) -> Option<(Option<u32>, &[u8])> {
+    let (is_syslog, rest) = match line.strip_prefix(b"<").and_then(|rest| split(rest, b">")) {
+        Some((priority, rest)) if number::<u16>(priority).is_some() => (true, rest),
+        _ => (false, line),
+    };
     // RFC 5424: `<134>1 TIME HOST APP PID MSGID DATA MESSAGE`.
-    if let Some((b"1", rest)) = header.first().filter(|byte| **byte == b'<').and_then(|_| {
-        let (_, rest) = split(line, b">")?;
-        word(rest)
-    }) {
-        let mut rest = rest;
-        let mut pid = None;
-        for field in 0..6 {
-            let Some((value, after)) = word(rest) else { return (None, line) };
-            if field == 3 {
-                pid = number(value);
-            }
-            rest = after;
+    if let Some(mut rest) = rest.strip_prefix(b"1 ").filter(|_| is_syslog) {
+        let mut fields = [&b""[..]; 6];
+        for field in &mut fields {
+            (*field, rest) = word(rest)?;
         }
-        return (pid, rest);
+        let [_time, _host, program, pid, _id, _data] = fields;
+        return program.starts_with(PROGRAM).then(|| (number(pid), rest));
     }
-    // RFC 3164 without a process's number: `haproxy: `.
-    match memmem::find(tag, b"haproxy: ").and_then(|at| line.get(at + 9..)) {
-        Some(message) => (None, message),
-        None => (None, line),
+    // RFC 3164: `TIME HOST TAG[PID]: MESSAGE`, where any of them but the tag can be missing.
+    let (is_timed, rest) = match without_time(rest) {
+        Some(rest) => (true, rest),
+        None => (false, rest),
+    };
+    // A container's output, as CRI-O and containerd save it, has no tag.
+    if let Some(message) = [b"stdout F ", b"stderr F "].iter().find_map(|it| rest.strip_prefix(*it))
+        && is_timed
+    {
+        return Some((None, message));
+    }
+    let Some((first, after)) = word(rest) else {
+        return (!is_syslog && !is_timed).then_some((None, rest));
+    };
+    if let Some(tag) = first.strip_suffix(b":") {
+        return own(tag, after);
+    }
+    if !is_syslog && !is_timed {
+        return Some((None, rest));
+    }
+    let (second, after) = word(after)?;
+    own(second.strip_suffix(b":")?, after)
+}
+
+/// As [`without_header`], by the tag `haproxy[123]` or `haproxy`.
+fn own<'a>(tag: &[u8], message: &'a [u8]) -> Option<(Option<u32>, &'a [u8])> {
+    let (program, pid) = match split(tag, b"[") {
+        Some((program, pid)) => (program, pid.strip_suffix(b"]").and_then(number)),
+        None => (tag, None),
+    };
+    program.starts_with(PROGRAM).then_some((pid, message))
+}
+
+/// What follows `Nov 25 11:00:00 ` or `2026-11-25T11:00:00.123456+01:00 `.
+fn without_time(text: &[u8]) -> Option<&[u8]> {
+    if let Some((time, rest)) = text.split_first_chunk::<16>()
+        && matches!(time, [_, _, _, b' ', _, _, b' ', _, _, b':', _, _, b':', _, _, b' '])
+    {
+        return Some(rest);
+    }
+    let (time, rest) = word(text)?;
+    matches!(time, [b'0'..=b'9', _, _, _, b'-', _, _, b'-', _, _, b'T', ..]).then_some(rest)
+}
+
+/// `127.0.0.1:36046`, `2001:db8::1:36046`, `unix:1`; of one whose address is not known `-:-`.
+fn is_client(text: &[u8]) -> bool {
+    let Some(at) = memchr::memrchr(b':', text) else { return false };
+    let (Some(address), Some(port)) = (text.get(..at), text.get(at + 1..)) else { return false };
+    match address {
+        b"-" => port == b"-",
+        b"unix" => number::<u64>(port).is_some(),
+        address => {
+            let address = std::str::from_utf8(address).ok();
+            let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+            address.is_some() && number::<u16>(port).is_some()
+        }
     }
 }
 
 /// `CLIENT [DATE] FRONTEND BACKEND/SERVER TIMERS [STATUS] BYTES [COOKIES] STATE CONNECTIONS QUEUES …`
 fn answer(message: &[u8], zone: &TimeZone) -> Option<Answer> {
-    let (_client, rest) = split(message, b" [")?;
+    let (client, rest) = split(message, b" [")?;
+    if !is_client(client) {
+        return None;
+    }
     let (date, rest) = split(rest, b"] ")?;
     let (_frontend, rest) = word(rest)?;
     let (server, rest) = word(rest)?;
@@ -93,7 +138,8 @@ fn answer(message: &[u8], zone: &TimeZone) -> Option<Answer> {
     // Not a server's: `<NOSRV>`, `<STATS>`, `<PROMEX>` and the like.
     let tries = if name.starts_with(b"<") { Vec::new() } else { vec![tried(server, answered)] };
     let class = class(cause, when, name == b"<NOSRV>")?;
-    Some(Answer { at, status: answered, tries, retries, class })
+    let lacks = None;
+    Some(Answer { at, status: answered, tries, tells_tries: true, retries, class, lacks })
 }
 
 /// Why a session ended, by the two letters of its state (configuration manual, 8.5). Outer `None`: no such state.
@@ -167,6 +213,8 @@ fn trouble(pid: Option<u32>, message: &[u8]) -> Parsed {
         pid,
         class,
         errno: None,
+        // That of an answer to which all servers failed.
+        status: Some(503),
         upstream,
         address: None,
     }))

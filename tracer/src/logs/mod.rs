@@ -69,16 +69,21 @@ pub struct Answer {
     pub status: Option<u16>,
     /// The tries at upstreams, in order; the last one's outcome is the answer's. Empty: none, or the log does not say.
     pub tries: Vec<Try>,
+    /// The log's format tells of tries: where there are none, nothing was tried.
+    pub tells_tries: bool,
     /// Tries beyond those listed, whose upstream is not said (HAProxy's `retries`).
     pub retries: u32,
     /// Why the proxy itself ended it; `None`: it did not, or the log does not say.
     pub class: Option<Class>,
+    /// The key that the log's format would need to say why it failed.
+    pub lacks: Option<&'static str>,
 }
 
 /// A try at an upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Try {
-    /// Where to, as the log has it: `10.0.0.9:9001`, `unix:/run/app`, `backend/server`, a cluster's name.
+    /// Where to, as the log has it: `10.0.0.9:9001`, `unix:/run/app`, `backend/server`, a cluster's name; empty: nobody
+    /// was chosen, or no socket could be had.
     pub upstream: String,
     /// Its address, where it is one.
     pub address: Option<SocketAddr>,
@@ -97,6 +102,9 @@ pub struct Trouble {
     pub class: Class,
     /// The errno in it.
     pub errno: Option<u16>,
+    /// The status that an access log has for the try: 502, 504; 500: of a request of which none could be made. `None`: no
+    /// line of an access log says that it failed.
+    pub status: Option<u16>,
     /// Where to: as [`Try::upstream`], without scheme and path; `None`: not toward an upstream, or not said.
     pub upstream: Option<String>,
     /// That, where it is an address.
@@ -114,6 +122,41 @@ pub enum Parsed {
     Unknown,
 }
 
+/// A kind of proxy. Each has its own account: what one passes on may be another's failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Product {
+    /// Nginx, and what is built from it.
+    Nginx,
+    /// `HAProxy`.
+    HaProxy,
+    /// Envoy.
+    Envoy,
+}
+
+impl Product {
+    /// The stable name, as output has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::HaProxy => "haproxy",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    /// Whether its threads are named so: Envoy's that connect are `wrk:worker_0` and so on (`WorkerImpl::start` in
+    /// `source/server/worker_impl.cc`), those of the others are named as their program. Anybody can give itself such a name.
+    #[must_use]
+    pub fn has_thread(self, name: &[u8]) -> bool {
+        let names: &[&[u8]] = match self {
+            Self::Nginx => &[b"nginx", b"openresty", b"angie", b"tengine"],
+            Self::HaProxy => &[b"haproxy"],
+            Self::Envoy => &[b"wrk:", b"envoy"],
+        };
+        names.iter().any(|begin| name.starts_with(begin))
+    }
+}
+
 /// Whose log it is.
 #[derive(Clone, Debug)]
 pub enum Kind {
@@ -128,6 +171,16 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whose it is.
+    #[must_use]
+    pub fn proxy(&self) -> Product {
+        match self {
+            Self::NginxError | Self::NginxAccess(_) => Product::Nginx,
+            Self::HaProxy => Product::HaProxy,
+            Self::Envoy => Product::Envoy,
+        }
+    }
+
     /// Whether its lines tell of answers, and not only of what went wrong.
     #[must_use]
     pub fn tells_answers(&self) -> bool {

@@ -39,26 +39,30 @@ fn answer(values: &Values<'_>) -> Option<Answer> {
     let local = values.local.and_then(|text| common_time(text, &TimeZone::UTC));
     let iso = || values.iso.and_then(iso_time);
     let at = local.or_else(iso).or_else(|| values.epoch.and_then(epoch_time));
-    let tries = tries(values.addresses.unwrap_or_default(), values.statuses.unwrap_or_default())?;
-    Some(Answer { at, status, tries, retries: 0, class: None })
+    let tries = tries(values.addresses.unwrap_or_default(), values.statuses)?;
+    let tells_tries = values.addresses.is_some();
+    Some(Answer { at, status, tries, tells_tries, ..Answer::default() })
 }
 
-/// Tries of `$upstream_addr` and `$upstream_status`: `, ` is between servers, ` : ` between internal redirects.
-fn tries(addresses: &[u8], statuses: &[u8]) -> Option<Vec<Try>> {
+/// Tries of `$upstream_addr` and `$upstream_status`: `, ` is between servers, ` : ` between internal redirects, or
+/// before a try that got no socket.
+fn tries(addresses: &[u8], statuses: Option<&[u8]>) -> Option<Vec<Try>> {
     if matches!(addresses, b"" | b"-") {
         return Some(Vec::new());
     }
-    let mut statuses = listed(statuses);
+    let mut said = listed(statuses.unwrap_or_default());
     listed(addresses)
-        .map(|address| {
-            let status = status(statuses.next().unwrap_or_default())?;
-            Some(tried(address, status))
+        .map(|(address, goes_on)| {
+            let said = status(said.next().map_or(&b""[..], |(said, _)| said))?;
+            // Where no status is said (a stream has none), one after which the next server was tried failed.
+            let failed = (goes_on && statuses.is_none()).then_some(502);
+            Some(tried(address, said.or(failed)))
         })
         .collect()
 }
 
-/// The values of a list.
-fn listed(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The values of a list, and whether the next server follows.
+fn listed(text: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
     let mut rest = Some(text).filter(|text| !text.is_empty());
     std::iter::from_fn(move || {
         let text = rest?;
@@ -81,7 +85,8 @@ fn listed(text: &[u8]) -> impl Iterator<Item = &[u8]> {
             None => (text, None),
         };
         rest = after;
-        Some(value)
+        let goes_on = end.is_some_and(|(end, next)| next - end == 2);
+        Some((value, goes_on))
     })
 }
 

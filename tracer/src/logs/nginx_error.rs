@@ -22,6 +22,8 @@ use crate::event::MAX_ERRNO;
 const LONGEST: usize = 2047;
 /// What comes before an upstream's name, after a request.
 const FIELD: &[u8] = b"\", upstream: \"";
+/// What comes before a subrequest's path.
+const SUBREQUEST: &[u8] = b"\", subrequest: \"";
 /// Before which the tag of syslog has to be.
 const LONGEST_HEADER: usize = 300;
 
@@ -38,6 +40,8 @@ enum Scope {
 struct Message<'a> {
     class: Class,
     errno: Option<u16>,
+    /// As [`Trouble::status`].
+    status: Option<u16>,
     scope: Scope,
     /// The upstream, where Nginx says it in the message: no client's text is there.
     upstream: Option<&'a [u8]>,
@@ -78,21 +82,21 @@ fn read(line: &[u8], zone: &TimeZone) -> Option<Parsed> {
         rest = split(connection, b" ")?.1;
     }
     let Some(message) = message(rest) else { return Some(Parsed::Nothing) };
+    let fields = || split(rest, b", client: ").map(|(_, fields)| fields);
     let upstream = match (message.scope, message.upstream) {
         (Scope::Worker, _) => None,
         (Scope::Upstream, Some(said)) => Some(said),
-        (Scope::Upstream, None) => {
-            let whole = line.len() < LONGEST;
-            let (_, fields) = split(rest, b", client: ")?;
-            upstream(fields, whole)
-        }
+        (Scope::Upstream, None) => upstream(fields()?, line.len() < LONGEST),
     };
+    // Of subrequests (mirror, auth_request) the access log has no line. A client can make its own request look so.
+    let sub = fields().is_some_and(|fields| memmem::find(fields, SUBREQUEST).is_some());
     let upstream = upstream.map(|upstream| tried(upstream, None));
     Some(Parsed::Entry(Entry::Trouble(Trouble {
         at: Some(nginx_time(time, zone)?),
         pid: Some(pid),
         class: message.class,
         errno: message.errno,
+        status: message.status.filter(|_| !sub),
         address: upstream.as_ref().and_then(|upstream| upstream.address),
         upstream: upstream.map(|upstream| upstream.upstream),
     })))
@@ -100,7 +104,10 @@ fn read(line: &[u8], zone: &TimeZone) -> Option<Parsed> {
 
 /// What a message says, if it is one of those that are known; it begins with Nginx's words.
 fn message(text: &[u8]) -> Option<Message<'_>> {
-    let about = |class| Message { class, errno: None, scope: Scope::Upstream, upstream: None };
+    let about = |class| {
+        let status = is_before_answer(action(text)).then_some(502);
+        Message { class, errno: None, status, scope: Scope::Upstream, upstream: None }
+    };
     if text.first()?.is_ascii_digit() {
         return worker_connections(text);
     }
@@ -111,7 +118,8 @@ fn message(text: &[u8]) -> Option<Message<'_>> {
             let connecting = action.starts_with(b"connecting to upstream")
                 || action.starts_with(b"SSL handshaking to upstream");
             let class = if connecting { Class::ConnectTimeout } else { Class::ReadTimeout };
-            Some(Message { errno: Some(errno), ..about(class) })
+            let status = is_before_answer(action).then_some(504);
+            Some(Message { errno: Some(errno), status, ..about(class) })
         } else if rest.starts_with(b"prematurely closed") || rest.starts_with(b"closed prematurely")
         {
             Some(about(Class::ClosedEarly))
@@ -152,13 +160,15 @@ fn message(text: &[u8]) -> Option<Message<'_>> {
 fn worker_connections(text: &[u8]) -> Option<Message<'_>> {
     let (limit, rest) = split(text, b" worker_connections are not enough")?;
     number::<u64>(limit)?;
-    let scope = match rest {
-        [] => Scope::Worker,
-        rest if rest.starts_with(b" while connecting to upstream, client: ") => Scope::Upstream,
-        rest if rest.starts_with(b" while ") => Scope::Worker,
+    let (scope, status) = match rest {
+        [] => (Scope::Worker, None),
+        rest if rest.starts_with(b" while connecting to upstream, client: ") => {
+            (Scope::Upstream, Some(500))
+        }
+        rest if rest.starts_with(b" while ") => (Scope::Worker, None),
         _ => return None,
     };
-    Some(Message { class: Class::OwnLimit, errno: None, scope, upstream: None })
+    Some(Message { class: Class::OwnLimit, errno: None, status, scope, upstream: None })
 }
 
 /// A system call that failed: `connect() to NAME failed (ERRNO: TEXT) while ACTION`.
@@ -179,7 +189,8 @@ fn call(text: &[u8]) -> Option<Message<'_>> {
     let class = match (call, argument) {
         (b"accept" | b"accept4", None) => {
             let class = matches!(errno, 23 | 24).then_some(Class::OpenFiles)?;
-            return Some(Message { class, errno: Some(errno), scope: Scope::Worker, upstream });
+            let (errno, scope) = (Some(errno), Scope::Worker);
+            return Some(Message { class, errno, status: None, scope, upstream });
         }
         // `proxy_bind`: with an address in use there is no port for it; one that can't be assigned is no address of
         // this host, and no matter of ports.
@@ -203,7 +214,29 @@ fn call(text: &[u8]) -> Option<Message<'_>> {
     };
     // Of the client's side of a proxied connection the level is `info`.
     let ours = memmem::find(action, b"upstream").is_some() || action.starts_with(b"proxying ");
-    ours.then_some(Message { class, errno: Some(errno), scope: Scope::Upstream, upstream })
+    let status = is_before_answer(action).then_some(match call {
+        // Before there is a peer (`ngx_event_connect_peer` gives `NGX_ERROR`).
+        b"socket" | b"bind" => 500,
+        _ => 502,
+    });
+    ours.then_some(Message { class, errno: Some(errno), status, scope: Scope::Upstream, upstream })
+}
+
+/// What Nginx was doing, as a message says.
+fn action(text: &[u8]) -> &[u8] {
+    let own = split(text, b", client: ").map_or(text, |(own, _)| own);
+    memmem::rfind(own, b" while ").and_then(|at| own.get(at + 7..)).unwrap_or_default()
+}
+
+/// Whether the try fails by it. Later, while the answer is passed on, the client has its status already, mostly 200.
+fn is_before_answer(action: &[u8]) -> bool {
+    let doing: [&[u8]; 4] = [
+        b"connecting to upstream",
+        b"SSL handshaking to upstream",
+        b"sending request to upstream",
+        b"reading response header from upstream",
+    ];
+    doing.contains(&action)
 }
 
 fn by_errno(errno: u16) -> Class {

@@ -42,8 +42,9 @@ pub fn table(summary: &Summary) -> Vec<String> {
         return Vec::new();
     }
     let mut columns = Columns::new(&TITLES);
+    let several = several_proxies(summary);
     for upstream in summary.upstreams.iter().take(SHOWN) {
-        rows(upstream, summary.tries_only, &mut columns);
+        rows(upstream, name(upstream, several), summary.tries_only, &mut columns);
     }
     let mut lines = columns.lines(None);
     let more = summary.upstreams.len().saturating_sub(SHOWN);
@@ -53,6 +54,21 @@ pub fn table(summary: &Summary) -> Vec<String> {
     lines
 }
 
+/// Whether logs are of several kinds of proxies.
+#[must_use]
+pub fn several_proxies(summary: &Summary) -> bool {
+    let mut proxies = summary.upstreams.iter().map(|it| it.proxy);
+    let first = proxies.next();
+    proxies.any(|proxy| Some(proxy) != first)
+}
+
+/// An upstream's name; with that of the proxy, where there are several.
+#[must_use]
+pub fn name(upstream: &Explained, several: bool) -> String {
+    let name = &upstream.upstream;
+    if several { format!("{name} ({})", upstream.proxy) } else { name.clone() }
+}
+
 /// What there is to say beside the table; the sum is the last.
 #[must_use]
 pub fn notes(summary: &Summary) -> Vec<String> {
@@ -60,9 +76,22 @@ pub fn notes(summary: &Summary) -> Vec<String> {
     let inferred = summary.upstreams.iter().flat_map(|it| &it.by).any(|by| by.inferred);
     if inferred {
         lines.push(
-            "~ inferred: several kinds of failures share these answers, divided by how often the kernel saw each"
+            "~ inferred: several causes share these answers, or whether a cause is theirs is not certain (docs/answers.md)"
                 .to_owned(),
         );
+    }
+    if summary.upstreams.iter().flat_map(|it| &it.by).any(|by| by.kernel_shared) {
+        lines.push(
+            "~ before the kernel's figure: proxies of several network namespaces, or unknown processes, failed toward it \
+             (--netns counts one namespace)"
+                .to_owned(),
+        );
+    }
+    for key in &summary.lacks {
+        lines.push(format!(
+            "the log's lines have no {key}: whether the proxy itself failed, and why, is not known; add it to the \
+             log's format"
+        ));
     }
     if summary.lines_unknown > 0 {
         lines.push(format!(
@@ -72,8 +101,21 @@ pub fn notes(summary: &Summary) -> Vec<String> {
     }
     if let Some(why) = &summary.broken_off {
         lines.push(format!(
-            "a log can't be read any more, what was written since is in no figure: {why}"
+            "a log can't be read now, what was written since is in no figure: {why}"
         ));
+    }
+    for gap in &summary.gaps {
+        lines.push(format!(
+            "a log could not be read from {} to {}, lines of then may be missing: {}",
+            gap.from, gap.to, gap.why
+        ));
+    }
+    if summary.behind {
+        lines.push(
+            "reading the logs is behind: they have lines that are in no figure yet, and answers may lack the lines that \
+             explain them"
+                .to_owned(),
+        );
     }
     lines.push(sum(summary));
     lines
@@ -158,7 +200,7 @@ fn sum(summary: &Summary) -> String {
     )
 }
 
-fn rows(upstream: &Explained, tries_only: bool, columns: &mut Columns) {
+fn rows(upstream: &Explained, name: String, tries_only: bool, columns: &mut Columns) {
     let status = |code: u16| if code == 0 { "none".to_owned() } else { code.to_string() };
     let statuses: Vec<_> = upstream.statuses.keys().map(|code| status(*code)).collect();
     let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
@@ -167,14 +209,15 @@ fn rows(upstream: &Explained, tries_only: bool, columns: &mut Columns) {
         let answers =
             if tries_only { "-".to_owned() } else { mark.to_owned() + &thousands(by.answers) };
         let lines = if by.lines == 0 { "-".to_owned() } else { thousands(by.lines) };
+        let shared = if by.kernel_shared { "~" } else { "" };
         let kernel = by.kernel.map_or_else(|| "-".to_owned(), thousands);
         columns.row(vec![
             answers,
             statuses.clone(),
             by.class.to_owned(),
             lines,
-            kernel,
-            upstream.upstream.clone(),
+            shared.to_owned() + &kernel,
+            name.clone(),
         ]);
     }
     if upstream.unexplained > 0 {
@@ -184,17 +227,17 @@ fn rows(upstream: &Explained, tries_only: bool, columns: &mut Columns) {
             "unexplained".to_owned(),
             "-".to_owned(),
             "-".to_owned(),
-            upstream.upstream.clone(),
+            name,
         ]);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::answers::summary::ByClass;
+    use crate::answers::summary::{ByClass, Gap};
 
     #[test]
     fn a_table_and_a_sum() {
@@ -204,6 +247,7 @@ mod tests {
             lines: answers,
             kernel,
             inferred,
+            kernel_shared: false,
         };
         let summary = Summary {
             failed: 12_001,
@@ -212,6 +256,7 @@ mod tests {
             succeeded: 7,
             share: Some(12_000.0 / 12_001.0),
             upstreams: vec![Explained {
+                proxy: "nginx",
                 upstream: "10.0.0.9:9001".to_owned(),
                 statuses: BTreeMap::from([(502, 12_001)]),
                 by: vec![
@@ -224,5 +269,41 @@ mod tests {
         };
         let printed = lines(&summary).join("\n");
         insta::assert_snapshot!(printed);
+    }
+
+    #[test]
+    fn what_there_is_to_say_beside_it() {
+        let by = ByClass {
+            class: "refused",
+            answers: 3,
+            lines: 0,
+            kernel: Some(7),
+            inferred: true,
+            kernel_shared: true,
+        };
+        let upstream = |proxy| Explained {
+            proxy,
+            upstream: "10.0.0.9:80".to_owned(),
+            statuses: BTreeMap::from([(503, 4)]),
+            by: vec![by],
+            unexplained: 1,
+        };
+        let gap = Gap {
+            from: "2026-11-25T12:00:00Z".to_owned(),
+            to: "2026-11-25T12:00:01Z".to_owned(),
+            why: "/var/log/nginx/error.log: Permission denied (os error 13)".to_owned(),
+        };
+        let summary = Summary {
+            failed: 8,
+            explained: 6,
+            unexplained: 2,
+            share: Some(0.75),
+            gaps: vec![gap],
+            behind: true,
+            lacks: BTreeSet::from(["response_flags"]),
+            upstreams: vec![upstream("haproxy"), upstream("envoy")],
+            ..Summary::default()
+        };
+        insta::assert_snapshot!(lines(&summary).join("\n"));
     }
 }

@@ -226,6 +226,11 @@ impl Sink for Count {
         };
         line(&count, out);
     }
+
+    fn end(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
+        self.answers.iter().for_each(Watch::catch_up);
+        self.totals(table, totals, out);
+    }
 }
 
 /// `features --format json`

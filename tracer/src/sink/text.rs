@@ -337,6 +337,11 @@ impl Sink for Count {
             }
         }
     }
+
+    fn end(&mut self, table: &Table, totals: &Totals, out: &mut Vec<u8>) {
+        self.answers.iter().for_each(Watch::catch_up);
+        self.totals(table, totals, out);
+    }
 }
 
 /// From when to when: with the day where it isn't one and the same.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs};
 use super::*;
 use crate::{
     capture::content::{End, Header},
-    event::{Errno, Loss},
+    event::{Comm, Errno, Loss},
     failures::{FailureKey, FailureRow},
     logs::{Kind, nginx_access::Format},
     proxies::nginx::settings::Escape,
@@ -26,7 +26,7 @@ fn report() -> Report {
         call: None,
         error: Some(Errno(111)),
         reason: Some(Reason::Refused),
-        comm: None,
+        comm: Some(Comm::new(*b"nginx\0\0\0\0\0\0\0\0\0\0\0")),
         src: None,
         sport: None,
         dst: Some("10.0.0.9".parse().unwrap()),

@@ -48,7 +48,7 @@ impl Logs {
 fn merged(logs: &[Log], span: Span) -> (Vec<String>, Vec<Told>) {
     let mut words = Vec::new();
     let readings = open(logs, From::Start, &TimeZone::UTC).unwrap();
-    let told = merge(readings, span, &mut |entry| {
+    let told = merge(readings, span, &mut |_, entry| {
         words.push(match entry {
             Entry::Answer(answer) => format!("{}", answer.status.unwrap()),
             Entry::Trouble(trouble) => match trouble.class {

@@ -104,3 +104,23 @@ fn details_tell_more() {
     assert_eq!(json(r#","response_code":200"#), "unknown");
     assert_eq!(say(r#"{"status":503}"#), "unknown");
 }
+
+#[test]
+fn json_without_flags_says_what_it_lacks() {
+    let answer = |json: &str| match parse(json.as_bytes()) {
+        Parsed::Entry(Entry::Answer(answer)) => (answer.class, answer.lacks),
+        other => panic!("{other:?}"),
+    };
+    let lacks = (Some(Class::Other), Some("response_flags"));
+    assert_eq!(answer(r#"{"response_code":503,"upstream_host":"10.0.0.9:80"}"#), lacks);
+    assert_eq!(answer(r#"{"response_code":200}"#), (None, None));
+    assert_eq!(answer(r#"{"response_code":503,"response_flags":"-"}"#), (None, None));
+    let details = |details: &str| {
+        answer(&format!(r#"{{"response_code":503,"response_code_details":"{details}"}}"#))
+    };
+    assert_eq!(details("via_upstream"), (None, None));
+    let refused =
+        "upstream_reset_before_response_started{delayed_connect_error:_Connection_refused}";
+    assert_eq!(details(refused), (Some(Class::Refused), None));
+    assert_eq!(details("no_healthy_upstream"), lacks);
+}

@@ -65,3 +65,36 @@ fn states_that_were_not_provoked() {
         "OpenFiles 0 ?"
     );
 }
+
+#[test]
+fn lines_of_other_programs_are_nothing() {
+    let line = r#"1.2.3.4:5 [25/Nov/2026:12:41:12.325] f b/s1 0/0/-1/-1/5 503 217 - - SC-- 1/1/0/0/3 0/0 "GET / HTTP/1.1""#;
+    let fields = line.strip_prefix("1.2.3.4:5").unwrap();
+    for other in [
+        format!("Nov 25 11:00:00 host sshd[99]: Invalid user {line}"),
+        format!("Nov 25 11:00:00 host sshd[99]: {line}"),
+        format!("<86>Nov 25 11:00:00 sshd[99]: {line}"),
+        format!("2026-11-25T11:00:00.123456+01:00 host kernel: {line}"),
+        format!("<134>1 2026-11-25T12:41:33.297000+00:00 host sshd 99 - - {line}"),
+        format!("sshd[99]: haproxy[1]: {line}"),
+        "Nov 25 11:00:00 host last message repeated 2 times".to_owned(),
+        "Nov 25 11:00:00 host app[1]: Connect() failed for backend app: no free ports.".to_owned(),
+        "Nov 25 11:00:00 host app[1]: what haproxy: says".to_owned(),
+    ] {
+        assert_eq!(say(&other), "nothing", "{other}");
+    }
+    // What its own lines have to begin with.
+    for client in
+        ["Invalid user 1.2.3.4:5", "x", "1.2.3.4", "1.2.3.4:x", "unix:x", "1.2.3.4:70000", ""]
+    {
+        for header in ["", "Nov 25 11:00:00 host haproxy[1]: "] {
+            assert_eq!(say(&format!("{header}{client}{fields}")), "unknown", "{client}");
+        }
+    }
+    for client in ["2001:db8::1:443", "unix:1", "-:-", "::ffff:1.2.3.4:5"] {
+        for header in ["", "2026-11-25T11:00:00.1Z stdout F ", "Nov 25 11:00:00 haproxy-web[1]: "] {
+            let line = format!("{header}{client}{fields}");
+            assert_eq!(say(&line), "503 Connect +3 b/s1=503", "{line}");
+        }
+    }
+}

@@ -30,8 +30,12 @@ pub(super) fn line(line: &[u8]) -> Option<Answer> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let [status, addresses, statuses] =
-        [&line.status, &line.upstream_addr, &line.upstream_status].map(text);
+    let [status, addresses, statuses] = [&line.status, &line.upstream_addr, &line.upstream_status]
+        .map(|value| match value {
+            // Nothing was tried; a key that is not there says nothing.
+            Value::String(empty) if empty.is_empty() => Some(String::new()),
+            value => text(value),
+        });
     let (mut local, mut iso, mut epoch) = (None, None, None);
     let times =
         [&line.time_iso8601, &line.time_local, &line.timestamp, &line.msec, &line.ts, &line.time];

@@ -117,3 +117,29 @@ fn headers_of_clients_move_nothing() {
     assert_eq!(say(&guess, r#"{"status":502,"status":200}"#), "unknown");
     assert_eq!(say(&guess, "502"), "unknown");
 }
+
+#[test]
+fn tries_that_are_told_and_those_that_are_not() {
+    let answer = |format: &Format, line: &str| match format.parse(line.as_bytes()) {
+        Parsed::Entry(Entry::Answer(answer)) => {
+            let tries = answer.tries.iter().map(|it| (it.upstream.clone(), it.status));
+            (answer.tells_tries, tries.collect::<Vec<_>>())
+        }
+        other => panic!("{other:?}"),
+    };
+    let (a, b) = ("10.0.0.8:80".to_owned(), "10.0.0.9:80".to_owned());
+    let full = format("$status [$upstream_addr] $upstream_status");
+    for none in ["500 [] -", "503 [-] -"] {
+        assert_eq!(answer(&full, none), (true, vec![]), "{none}");
+    }
+    let wanted = vec![(a.clone(), Some(502)), (String::new(), None)];
+    assert_eq!(answer(&full, "500 [10.0.0.8:80 : ] 502 : -"), (true, wanted));
+    assert_eq!(answer(&Format::guess(), r#"{"status":500,"upstream_addr":""}"#), (true, vec![]));
+    assert_eq!(answer(&Format::guess(), r#"{"status":500}"#), (false, vec![]));
+    // A stream's: the next server is tried after a failure alone.
+    let stream = format("$status [$upstream_addr]");
+    let wanted = vec![(a.clone(), Some(502)), (b.clone(), None)];
+    assert_eq!(answer(&stream, "200 [10.0.0.8:80, 10.0.0.9:80]"), (true, wanted));
+    let wanted = vec![(a, None), (b, None)];
+    assert_eq!(answer(&stream, "200 [10.0.0.8:80 : 10.0.0.9:80]"), (true, wanted));
+}

@@ -34,6 +34,7 @@ fn all_of_a_line() {
             pid: Some(812),
             class: Class::PortsExhausted,
             errno: Some(99),
+            status: Some(502),
             upstream: Some("10.0.0.9:9001".to_owned()),
             address: Some("10.0.0.9:9001".parse().unwrap()),
         }
@@ -163,4 +164,47 @@ fn a_made_up_line_has_no_workers_number() {
         })
         .collect();
     assert_eq!(pids.iter().filter(|pid| **pid == Some(1)).count(), 1);
+}
+
+/// What an access log has for each of the real lines that were Nginx's words on a try: of those after the answer's
+/// header, and of subrequests, nothing.
+#[test]
+fn lines_without_a_failed_answer() {
+    let without: Vec<usize> = fixture("nginx-error.log")
+        .iter()
+        .enumerate()
+        .filter_map(|(index, line)| match parse(line, &TimeZone::UTC) {
+            Parsed::Entry(Entry::Trouble(Trouble { status: None, .. })) => Some(index + 1),
+            _ => None,
+        })
+        .collect();
+    // While reading upstream; auth_request; an upgraded and a stream's connection; resolving; accept4().
+    assert_eq!(without, [12, 13, 14, 32, 36, 57, 78, 85]);
+    let status = |text: &str| {
+        let line = format!("2026/01/02 03:04:05 [error] 812#812: *17 {text}, {FIELDS}");
+        match parse(line.as_bytes(), &TimeZone::UTC) {
+            Parsed::Entry(Entry::Trouble(trouble)) => trouble.status,
+            other => panic!("{other:?}"),
+        }
+    };
+    let timed_out = "upstream timed out (110: Connection timed out) while";
+    let reset = "recv() failed (104: Connection reset by peer) while";
+    for (text, wanted) in [
+        (format!("{timed_out} connecting to upstream"), Some(504)),
+        (format!("{timed_out} reading response header from upstream"), Some(504)),
+        (format!("{timed_out} reading upstream"), None),
+        (format!("{reset} sending request to upstream"), Some(502)),
+        (format!("{reset} reading upstream"), None),
+        ("connect() failed (110: Connection timed out) while connecting to upstream".to_owned(), Some(502)),
+        ("socket() failed (24: Too many open files) while connecting to upstream".to_owned(), Some(500)),
+        ("bind(10.0.0.1) failed (98: Address already in use) while connecting to upstream".to_owned(), Some(500)),
+        ("64 worker_connections are not enough while connecting to upstream".to_owned(), Some(500)),
+        ("no live upstreams while connecting to upstream".to_owned(), Some(502)),
+        ("upstream prematurely closed connection while reading upstream".to_owned(), None),
+        ("upstream sent invalid header: \"a while b\" while reading response header from upstream".to_owned(), Some(502)),
+        ("peer closed connection in SSL handshake while SSL handshaking to upstream".to_owned(), Some(502)),
+        ("upstream SSL certificate verify error: (18:self-signed certificate) while SSL handshaking to upstream".to_owned(), Some(502)),
+    ] {
+        assert_eq!(status(&text), wanted, "{text}");
+    }
 }

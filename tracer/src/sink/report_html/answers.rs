@@ -7,7 +7,10 @@ use super::{
     words::{first_of, inert, more},
 };
 use crate::{
-    answers::{captured::Captured, summary::Explained},
+    answers::{
+        captured::Captured,
+        summary::{ByClass, Explained},
+    },
     human::thousands,
     report::Report,
     sink::answers_text,
@@ -22,7 +25,8 @@ const STATUSES: usize = 8;
 pub(super) fn part(report: &Report, captured: &Captured) -> Markup {
     let summary = &captured.summary;
     let (rows, left_out) = first_of(&summary.upstreams, UPSTREAMS);
-    let body = html! { @for it in rows { (upstream(it, summary.tries_only)) } };
+    let several = answers_text::several_proxies(summary);
+    let body = html! { @for it in rows { (upstream(it, &answers_text::name(it, several), summary.tries_only)) } };
     let heads =
         ["Upstream", "Statuses", "Failed answers", "Explained by", "Log lines", "In the kernel"];
     html! {
@@ -40,7 +44,7 @@ pub(super) fn part(report: &Report, captured: &Captured) -> Markup {
     }
 }
 
-fn upstream(it: &Explained, tries_only: bool) -> Markup {
+fn upstream(it: &Explained, name: &str, tries_only: bool) -> Markup {
     let status = |code: &u16| if *code == 0 { "none".to_owned() } else { code.to_string() };
     let mut statuses: Vec<_> = it.statuses.keys().take(STATUSES).map(status).collect();
     if it.statuses.len() > STATUSES {
@@ -50,7 +54,7 @@ fn upstream(it: &Explained, tries_only: bool) -> Markup {
     let row = |answers: String, class: &str, inferred: bool, lines: String, kernel: String| {
         html! {
             tr {
-                th scope="row" { (inert(&it.upstream)) }
+                th scope="row" { (inert(name)) }
                 td { (statuses) }
                 td.n { (answers) @if inferred { br; em { "inferred" } } }
                 td { (class) }
@@ -60,11 +64,15 @@ fn upstream(it: &Explained, tries_only: bool) -> Markup {
         }
     };
     let dash = || "-".to_owned();
+    let kernel = |by: &ByClass| {
+        let shared = if by.kernel_shared { "~" } else { "" };
+        shared.to_owned() + &by.kernel.map_or_else(dash, thousands)
+    };
     let some = |count: u64| if count == 0 { dash() } else { thousands(count) };
     html! {
         @for by in &it.by {
             @let answers = if tries_only { dash() } else { thousands(by.answers) };
-            (row(answers, by.class, by.inferred, some(by.lines), by.kernel.map_or_else(dash, thousands)))
+            (row(answers, by.class, by.inferred, some(by.lines), kernel(by)))
         }
         @if it.unexplained > 0 {
             (row(thousands(it.unexplained), "unexplained", false, dash(), dash()))

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::answers::{
     captured::{Captured, OfLog},
-    summary::{ByClass, Explained, Summary},
+    summary::{ByClass, Explained, Gap, Summary},
 };
 
 fn by(class: &'static str, answers: u64, kernel: Option<u64>, inferred: bool) -> ByClass {
-    ByClass { class, answers, lines: answers + 3, kernel, inferred }
+    ByClass { class, answers, lines: answers + 3, kernel, inferred, kernel_shared: false }
 }
 
 /// Most are explained, by two causes.
 pub(super) fn answers() -> Captured {
     let upstream = |name: &str, by: Vec<ByClass>, unexplained| Explained {
+        proxy: "nginx",
         upstream: name.to_owned(),
         statuses: BTreeMap::from([(502, 3_412), (504, 20)]),
         by,
@@ -55,6 +56,8 @@ pub(super) fn answers() -> Captured {
 pub(super) fn hostile(text: &str) -> Captured {
     let mut answers = answers();
     answers.summary.broken_off = Some(text.to_owned());
+    let gap = Gap { from: text.to_owned(), to: text.to_owned(), why: text.to_owned() };
+    answers.summary.gaps.push(gap);
     answers.summary.upstreams[0].upstream = text.to_owned();
     answers.time_zone = Some(text.to_owned());
     answers.logs[0] = OfLog {
@@ -77,6 +80,7 @@ pub(super) fn absurd() -> Captured {
     summary.share = Some(f64::NAN);
     summary.upstreams = vec![
         Explained {
+            proxy: "envoy",
             upstream: String::new(),
             statuses: (0..=u16::MAX).map(|status| (status, most)).collect(),
             by: vec![
@@ -85,7 +89,8 @@ pub(super) fn absurd() -> Captured {
                     answers: most,
                     lines: most,
                     kernel: Some(most),
-                    inferred: true
+                    inferred: true,
+                    kernel_shared: true
                 };
                 13
             ],

@@ -123,7 +123,50 @@ fn unambiguous(named: impl Iterator<Item = (String, String)>) -> BTreeMap<String
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, File},
+        io::Write as _,
+        time::Instant,
+    };
+
     use super::*;
+    use crate::{logs::nginx_access::Format, table::Selection};
+
+    fn watch(path: &std::path::Path) -> Watch {
+        fs::write(path, "").unwrap();
+        let kind = Kind::NginxAccess(Format::guess());
+        Watch::begin(&[Log { path: path.to_owned(), kind }], &TimeZone::UTC).unwrap()
+    }
+
+    #[test]
+    fn what_is_in_the_log_at_the_end_is_folded() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("access.log");
+        let watch = watch(&path);
+        let mut file = File::options().append(true).open(&path).unwrap();
+        for lines in 1..=20 {
+            file.write_all(b"{\"status\":200}\n").unwrap();
+            watch.catch_up();
+            let sum = watch.summary(&Table::new(Selection::All));
+            assert_eq!((sum.succeeded, sum.behind), (lines, false));
+        }
+    }
+
+    #[test]
+    fn a_log_without_end_is_not_waited_for() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("access.log");
+        let watch = watch(&path);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(200 << 30).unwrap();
+        let begun = Instant::now();
+        watch.catch_up();
+        assert!(watch.summary(&Table::new(Selection::All)).behind);
+        let took = begun.elapsed();
+        // So that reading ends.
+        file.set_len(0).unwrap();
+        assert!(took >= PATIENCE && took < 3 * PATIENCE, "{took:?}");
+    }
 
     #[test]
     fn a_name_of_several_addresses_has_none() {

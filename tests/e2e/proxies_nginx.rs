@@ -14,6 +14,7 @@ use socklife_tests::{
 use crate::{
     Need, Test,
     answers::{NOBODY, UPSTREAM, all_explained, ask, by_class, load, settled, upstream},
+    report_answers::next_second,
 };
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -29,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("answers::nginx_connect_timeout", &needs, || explained(&CONNECT_TIMEOUT)),
         Test::new("answers::nginx_worker_connections", &needs, || explained(&OWN_LIMIT)),
         Test::new("answers::nginx_open_files", &needs, || explained(&OPEN_FILES)),
+        Test::new("answers::nginx_lines_without_answers", &needs, lines_without_answers),
     ]
 }
 
@@ -261,5 +263,46 @@ fn agree(counted: &Value, logs: &Logs, failing: &Failing) -> Result<()> {
     };
     let of_log = if errno == 0 { logs.not_enough } else { logs.with(errno) };
     ensure!(lines == of_log, "the error log has {of_log} such lines: {answers}");
+    Ok(())
+}
+
+/// Lines of requests that are not logged, and of subrequests, explain no answer that comes after; answers of the
+/// configuration's own are no failures, and take no line.
+fn lines_without_answers() -> Result<()> {
+    const REQUESTS: u64 = 5;
+    let link = Link::new()?;
+    let server = format!(
+        "location = /quiet {{ access_log off; proxy_pass http://{UPSTREAM}; }} \
+         location = /sub {{ internal; proxy_pass http://{UPSTREAM}; }} \
+         location = /auth {{ auth_request /sub; }} location = /own {{ return 503; }}"
+    );
+    let blocks = Blocks { server: &server, ..Blocks::default() };
+    let nginx = Nginx::start_with(&link.near, UPSTREAM, blocks)?;
+    let (error, access) = (nginx.error_log(), nginx.access_log());
+    let path = link.near.path();
+    let (error, access) = (error.display().to_string(), access.display().to_string());
+    let arguments = ["count", "--format=json", "--netns", &path, "--nginx-error-log", &error];
+    let logs = ["--nginx-access-log", &access, "--nginx-log-format", Nginx::LOG_FORMAT];
+    let count = Socklife::start(&[&arguments[..], &logs].concat())?;
+    // Nobody listens: refused.
+    for _ in 0..REQUESTS {
+        for (path, status) in [("/quiet", "502"), ("/auth", "500"), ("/own", "503")] {
+            let answer = ask(&link, path)?;
+            ensure!(answer.contains(&format!(" {status} ")), "{path}: {answer}");
+        }
+    }
+    next_second()?;
+    let _reset = link.far.serve("reset", &[UPSTREAM.parse()?])?;
+    load(&link, 32)?;
+    settled(|| nginx.logs())?;
+    let counted = last_line(&count.interrupt()?.stdout)?;
+    let logs = nginx.logs()?;
+    println!("{counted:#}\n{logs:?}");
+    let failed = logs.statuses.get(&502).copied().unwrap_or(0);
+    let by = all_explained(&counted, failed, "reset", UPSTREAM)?;
+    ensure!(by["lines"] == logs.with(104), "{by} {logs:?}");
+    let refused = by_class(&counted["answers"], "refused", |it| it == UPSTREAM)?;
+    ensure!(refused.len() == 1 && refused[0]["answers"] == 0, "{refused:?}");
+    ensure!(refused[0]["lines"] == 2 * REQUESTS && logs.with(111) == 2 * REQUESTS, "{refused:?}");
     Ok(())
 }

@@ -30,7 +30,7 @@ fn requests(link: &Link, nginx: &Nginx) -> Result<()> {
 }
 
 /// Logs and a capture tell no less than a second: what comes next is of a later one.
-fn next_second() -> Result<()> {
+pub(crate) fn next_second() -> Result<()> {
     let begun = Timestamp::now().as_second();
     wait_for("the next second", || Ok((Timestamp::now().as_second() > begun).then_some(())))
 }

@@ -149,6 +149,9 @@ pub struct CountArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "clap would show it")]
     pub filter: FilterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "clap would show it")]
+    pub proxies: ProxyArgs,
 }
 
 /// `socklife check`

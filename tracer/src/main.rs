@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use jiff::tz::TimeZone;
 use socklife::{
-    answers::{captured, watch::Watch},
+    answers::{captured, running::Running, watch::Watch},
     ceilings::thresholds::Status,
     check,
     cli::{
@@ -243,7 +243,8 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
 
 fn report(args: &ReportArgs) -> Result<ExitCode> {
     let usage = |kind, why: &str| -> ! { Cli::command().error(kind, why).exit() };
-    let logs = args.logs.logs().unwrap_or_else(|why| usage(ErrorKind::ValueValidation, &why));
+    let logs =
+        args.logs.logs(|_| None).unwrap_or_else(|why| usage(ErrorKind::ValueValidation, &why));
     if !logs.is_empty() && args.files.len() > 1 {
         usage(ErrorKind::ArgumentConflict, "logs go with one capture: report each with its own")
     }
@@ -300,7 +301,9 @@ fn style(colour: bool, top: usize) -> Style {
 
 fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
     let usage = |why: String| -> ! { Cli::command().error(ErrorKind::ValueValidation, why).exit() };
-    let logs = args.logs.logs().unwrap_or_else(|why| usage(why));
+    let running =
+        if args.logs.is_empty() { Running::default() } else { Running::find(args.proxies.given()) };
+    let logs = args.logs.logs(|path| running.format(path)).unwrap_or_else(|why| usage(why));
     let unless_given = [if logs.is_empty() { "EADDRNOTAVAIL" } else { "all" }.to_owned()];
     let errors = if args.error.is_empty() { &unless_given[..] } else { &args.error };
     let wanted = parse_errors(errors).unwrap_or_else(|why| usage(format!("--error: {why}")));
@@ -310,7 +313,10 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
     let clock = Clock::new(boot_epoch_ns(), TimeZone::system());
     let answers = match logs {
         none if none.is_empty() => None,
-        logs => Some(Watch::begin(&logs, &TimeZone::system())?),
+        logs => {
+            let by_interval = args.run.interval.is_some();
+            Some(Watch::begin(&logs, &TimeZone::system(), running.addresses, by_interval)?)
+        }
     };
     let mut sink: Box<dyn Sink> = match args.run.format {
         Format::Text => Box::new(text::Count::new(clock, text::colour()).with_answers(answers)),

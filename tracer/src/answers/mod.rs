@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod merge;
 pub mod queue;
 pub mod read;
+pub mod running;
 pub mod summary;
 pub mod watch;
 

@@ -1,5 +1,7 @@
 //! What an account comes to: of each upstream the failed answers, what explains them, and what the kernel saw.
 
+mod interval;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -49,6 +51,9 @@ pub struct Summary {
     pub lacks: BTreeSet<&'static str>,
     /// By upstream, most failed answers first.
     pub upstreams: Vec<Explained>,
+    /// The same of the time since the sum before, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Box<Self>>,
 }
 
 /// When a log could not be read.
@@ -119,13 +124,24 @@ pub fn summary(
         add(&mut sum, account, &Toward::new(account, kernel, addresses));
     }
     sum.explained = sum.failed - sum.unexplained;
-    #[expect(clippy::cast_precision_loss, reason = "a share")]
-    let share = (sum.failed > 0).then(|| sum.explained as f64 / sum.failed as f64);
-    sum.share = share;
-    let answers = |it: &Explained| it.statuses.values().sum::<u64>();
-    let lines = |it: &Explained| it.by.iter().map(|by| by.lines).sum::<u64>();
-    sum.upstreams.sort_by_key(|it| std::cmp::Reverse((answers(it), lines(it))));
+    sum.share = share(sum.explained, sum.failed);
+    sum.sort();
     sum
+}
+
+/// Of all, where there are any.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share(explained: u64, failed: u64) -> Option<f64> {
+    (failed > 0).then(|| explained as f64 / failed as f64)
+}
+
+impl Summary {
+    /// Most failed answers first.
+    fn sort(&mut self) {
+        let answers = |it: &Explained| it.statuses.values().sum::<u64>();
+        let lines = |it: &Explained| it.by.iter().map(|by| by.lines).sum::<u64>();
+        self.upstreams.sort_by_key(|it| std::cmp::Reverse((answers(it), lines(it))));
+    }
 }
 
 fn add(sum: &mut Summary, account: &Account, toward: &Toward<'_>) {

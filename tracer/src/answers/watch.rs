@@ -19,12 +19,7 @@ use super::{
     read::{Log, open},
     summary::{Summary, summary},
 };
-use crate::{
-    kernel::owners::{Look, Owners},
-    logs::{Kind, follow::From},
-    proxies::{Given, Reader},
-    table::Table,
-};
+use crate::{logs::follow::From, table::Table};
 
 /// How often the logs are read: a line waits no longer, and a log that is renamed is not missed.
 const EVERY: Duration = Duration::from_millis(200);
@@ -37,6 +32,8 @@ pub struct Watch {
     shared: Arc<Shared>,
     addresses: BTreeMap<String, String>,
     ask: mpsc::Sender<()>,
+    /// The sum before, where each is told what is new.
+    before: Option<Mutex<Summary>>,
 }
 
 #[derive(Debug)]
@@ -47,13 +44,17 @@ struct Shared {
 }
 
 impl Watch {
-    /// Begins to follow, from the end of what is there.
+    /// Begins to follow, from the end of what is there. `addresses`: of HAProxy's servers, which its log names otherwise;
+    /// `by_interval`: each sum says also what came since the one before.
     ///
     /// # Errors
     /// A log can't be read, or no thread can be had.
-    pub fn begin(logs: &[Log], zone: &TimeZone) -> Result<Self> {
-        let haproxy = logs.iter().any(|log| matches!(log.kind, Kind::HaProxy));
-        let addresses = if haproxy { addresses() } else { BTreeMap::new() };
+    pub fn begin(
+        logs: &[Log],
+        zone: &TimeZone,
+        addresses: BTreeMap<String, String>,
+        by_interval: bool,
+    ) -> Result<Self> {
         let (mut following, folded) =
             Following::new(open(logs, From::End, zone)?, Accounts::new(logs));
         let shared = Arc::new(Shared { folded: Mutex::new(folded), all: Condvar::new() });
@@ -69,7 +70,8 @@ impl Watch {
         };
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(follow);
         thread.context("can't start a thread to follow logs")?;
-        Ok(Self { shared, addresses, ask })
+        let before = by_interval.then(Mutex::default);
+        Ok(Self { shared, addresses, ask, before })
     }
 
     /// Has all read that the logs have now, and waits for it, at most two seconds.
@@ -94,48 +96,35 @@ impl Watch {
         sum.gaps = folded.health.iter().filter_map(|health| health.gap.clone()).collect();
         let is_late = folded.behind.is_some_and(|since| since.elapsed() >= PATIENCE);
         sum.behind = is_late || folded.met < folded.asked;
+        if let Some(before) = &self.before {
+            let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+            let interval = sum.since(&before);
+            before.clone_from(&sum);
+            sum.interval = Some(Box::new(interval));
+        }
         sum
     }
-}
-
-/// Where `HAProxy`'s servers are, by the names that its log has: those of the ones that run and can be asked.
-fn addresses() -> BTreeMap<String, String> {
-    // Without them it is the kernel's failures that no log names an upstream for.
-    let owners = Owners::find(Look::All).unwrap_or_default();
-    let running = Reader::new(Given::default()).read(&owners).haproxy;
-    let servers = running.iter().flat_map(|haproxy| &haproxy.state.servers);
-    unambiguous(servers.filter_map(|server| {
-        Some((format!("{}/{}", server.backend, server.name), server.address?.to_string()))
-    }))
-}
-
-/// Names with one address. Processes of the same names can have others: whose log it is is not known.
-fn unambiguous(named: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    let mut found: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for (name, address) in named {
-        let known = found.entry(name).or_insert_with(|| Some(address.clone()));
-        if known.as_ref() != Some(&address) {
-            *known = None;
-        }
-    }
-    found.into_iter().filter_map(|(name, address)| Some((name, address?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
         fs::{self, File},
-        io::Write as _,
+        io::{Seek as _, SeekFrom, Write as _},
         time::Instant,
     };
 
     use super::*;
-    use crate::{logs::nginx_access::Format, table::Selection};
+    use crate::{
+        logs::{Kind, nginx_access::Format},
+        table::Selection,
+    };
 
     fn watch(path: &std::path::Path) -> Watch {
         fs::write(path, "").unwrap();
         let kind = Kind::NginxAccess(Format::guess());
-        Watch::begin(&[Log { path: path.to_owned(), kind }], &TimeZone::UTC).unwrap()
+        let logs = [Log { path: path.to_owned(), kind }];
+        Watch::begin(&logs, &TimeZone::UTC, BTreeMap::new(), true).unwrap()
     }
 
     #[test]
@@ -149,31 +138,23 @@ mod tests {
             watch.catch_up();
             let sum = watch.summary(&Table::new(Selection::All));
             assert_eq!((sum.succeeded, sum.behind), (lines, false));
+            assert_eq!(sum.interval.unwrap().succeeded, 1);
         }
     }
 
     #[test]
-    fn a_log_without_end_is_not_waited_for() {
+    fn a_hole_is_not_waited_for() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("access.log");
         let watch = watch(&path);
-        let file = File::options().write(true).open(&path).unwrap();
+        let mut file = File::options().write(true).open(&path).unwrap();
         file.set_len(200 << 30).unwrap();
         let begun = Instant::now();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(b"\n{\"status\":200}\n").unwrap();
         watch.catch_up();
-        assert!(watch.summary(&Table::new(Selection::All)).behind);
-        let took = begun.elapsed();
-        // So that reading ends.
-        file.set_len(0).unwrap();
-        assert!(took >= PATIENCE && took < 3 * PATIENCE, "{took:?}");
-    }
-
-    #[test]
-    fn a_name_of_several_addresses_has_none() {
-        let named =
-            [("a/s", "1:1"), ("b/s", "1:1"), ("a/s", "2:2"), ("a/s", "1:1"), ("b/s", "1:1")];
-        let named = named.map(|(name, address)| (name.to_owned(), address.to_owned()));
-        let found = unambiguous(named.into_iter());
-        assert_eq!(found, BTreeMap::from([("b/s".to_owned(), "1:1".to_owned())]));
+        let sum = watch.summary(&Table::new(Selection::All));
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        assert_eq!((sum.succeeded, sum.behind), (1, false));
     }
 }

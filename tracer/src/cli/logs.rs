@@ -1,6 +1,6 @@
 //! Options that name logs of proxies.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -17,7 +17,8 @@ pub struct LogArgs {
     /// Nginx's error log. Like each of these it can be given several times.
     #[arg(long, value_name = "PATH")]
     pub nginx_error_log: Vec<PathBuf>,
-    /// Nginx's access log; its format is found out, or given by --nginx-log-format.
+    /// Nginx's access log; its format is that of the configuration of a running Nginx, or found out, or given by
+    /// --nginx-log-format.
     #[arg(long, value_name = "PATH")]
     pub nginx_access_log: Vec<PathBuf>,
     /// The text of its format.
@@ -37,11 +38,20 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// The logs.
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { nginx_error_log, nginx_access_log, haproxy_log, envoy_access_log, .. } = self;
+        [nginx_error_log, nginx_access_log, haproxy_log, envoy_access_log]
+            .into_iter()
+            .all(Vec::is_empty)
+    }
+
+    /// The logs. `known`: the format of an access log, as Nginx itself tells it.
     ///
     /// # Errors
     /// The format has no status.
-    pub fn logs(&self) -> Result<Vec<Log>, String> {
+    pub fn logs(&self, known: impl Fn(&Path) -> Option<Format>) -> Result<Vec<Log>, String> {
         let format = match &self.nginx_log_format {
             Some(text) => Some(
                 Format::compile(text, Escape::Default)
@@ -54,7 +64,10 @@ impl LogArgs {
             logs.extend(paths.iter().map(|path| Log { path: path.clone(), kind: kind.clone() }));
         };
         add(&self.nginx_error_log, &Kind::NginxError);
-        add(&self.nginx_access_log, &Kind::NginxAccess(format.unwrap_or_else(Format::guess)));
+        for path in &self.nginx_access_log {
+            let format = format.clone().or_else(|| known(path)).unwrap_or_else(Format::guess);
+            add(std::slice::from_ref(path), &Kind::NginxAccess(format));
+        }
         add(&self.haproxy_log, &Kind::HaProxy);
         add(&self.envoy_access_log, &Kind::Envoy);
         Ok(logs)

@@ -24,6 +24,9 @@ const TITLES: [(&str, Side); 6] = [
     ("UPSTREAM", Side::Left),
 ];
 
+/// Of the time since the sum before; where only tries are known, of those.
+const NEW: (&str, Side) = ("NEW", Side::Right);
+
 /// Most upstreams that are named.
 const SHOWN: usize = 20;
 
@@ -41,10 +44,17 @@ pub fn table(summary: &Summary) -> Vec<String> {
     if summary.upstreams.is_empty() {
         return Vec::new();
     }
-    let mut columns = Columns::new(&TITLES);
+    let (mut titles, interval) = (TITLES.to_vec(), summary.interval.as_deref());
+    if interval.is_some() {
+        titles.insert(1, NEW);
+    }
+    let mut columns = Columns::new(&titles);
     let several = several_proxies(summary);
     for upstream in summary.upstreams.iter().take(SHOWN) {
-        rows(upstream, name(upstream, several), summary.tries_only, &mut columns);
+        let name = name(upstream, several);
+        for row in rows(upstream, name, summary.tries_only, interval) {
+            columns.row(row);
+        }
     }
     let mut lines = columns.lines(None);
     let more = summary.upstreams.len().saturating_sub(SHOWN);
@@ -118,6 +128,9 @@ pub fn notes(summary: &Summary) -> Vec<String> {
         );
     }
     lines.push(sum(summary));
+    if let Some(interval) = &summary.interval {
+        lines.push(format!("of these, new in this interval: {}", sum(interval)));
+    }
     lines
 }
 
@@ -200,36 +213,52 @@ fn sum(summary: &Summary) -> String {
     )
 }
 
-fn rows(upstream: &Explained, name: String, tries_only: bool, columns: &mut Columns) {
+fn rows(
+    upstream: &Explained,
+    name: String,
+    tries_only: bool,
+    interval: Option<&Summary>,
+) -> Vec<Vec<String>> {
     let status = |code: u16| if code == 0 { "none".to_owned() } else { code.to_string() };
     let statuses: Vec<_> = upstream.statuses.keys().map(|code| status(*code)).collect();
     let statuses = if statuses.is_empty() { "-".to_owned() } else { statuses.join(",") };
+    let dash = || "-".to_owned();
+    let some = |count: u64| if count == 0 { dash() } else { thousands(count) };
+    let same = |it: &&Explained| it.proxy == upstream.proxy && it.upstream == upstream.upstream;
+    let new = interval.map(|sum| sum.upstreams.iter().find(same));
+    let with_new = |new: Option<u64>, mut row: Vec<String>| {
+        if let Some(new) = new {
+            row.insert(1, some(new));
+        }
+        row
+    };
+    let mut rows = Vec::new();
     for by in &upstream.by {
         let mark = if by.inferred { "~" } else { "" };
-        let answers =
-            if tries_only { "-".to_owned() } else { mark.to_owned() + &thousands(by.answers) };
-        let lines = if by.lines == 0 { "-".to_owned() } else { thousands(by.lines) };
+        let answers = if tries_only { dash() } else { mark.to_owned() + &thousands(by.answers) };
         let shared = if by.kernel_shared { "~" } else { "" };
-        let kernel = by.kernel.map_or_else(|| "-".to_owned(), thousands);
-        columns.row(vec![
+        let kernel = by.kernel.map_or_else(dash, thousands);
+        let of_it = new.map(|new| {
+            let of = new.and_then(|new| new.by.iter().find(|it| it.class == by.class));
+            of.map_or(0, |of| if tries_only { of.lines } else { of.answers })
+        });
+        let row = vec![
             answers,
             statuses.clone(),
             by.class.to_owned(),
-            lines,
+            some(by.lines),
             shared.to_owned() + &kernel,
             name.clone(),
-        ]);
+        ];
+        rows.push(with_new(of_it, row));
     }
     if upstream.unexplained > 0 {
-        columns.row(vec![
-            thousands(upstream.unexplained),
-            statuses,
-            "unexplained".to_owned(),
-            "-".to_owned(),
-            "-".to_owned(),
-            name,
-        ]);
+        let of_it = new.map(|new| new.map_or(0, |new| new.unexplained));
+        let why = "unexplained".to_owned();
+        let row = vec![thousands(upstream.unexplained), statuses, why, dash(), dash(), name];
+        rows.push(with_new(of_it, row));
     }
+    rows
 }
 
 #[cfg(test)]
@@ -267,8 +296,14 @@ mod tests {
             }],
             ..Summary::default()
         };
-        let printed = lines(&summary).join("\n");
-        insta::assert_snapshot!(printed);
+        insta::assert_snapshot!(lines(&summary).join("\n"));
+        let mut before = summary.clone();
+        (before.failed, before.explained) = (11_990, 11_990);
+        before.unexplained = 0;
+        before.upstreams[0].unexplained = 0;
+        before.upstreams[0].by[0].answers = 10_990;
+        let interval = Some(Box::new(summary.since(&before)));
+        insta::assert_snapshot!("an_interval", lines(&Summary { interval, ..summary }).join("\n"));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("proxies::haproxy_frontend_maxconn", &haproxy, frontend_maxconn),
         Test::new("proxies::envoy_max_connections", &envoy, max_connections),
         Test::new("proxies::envoy_listener_limit", &envoy, listener_limit),
+        Test::new("proxies::envoy_max_requests", &envoy, max_requests),
+        Test::new("proxies::envoy_that_keeps_no_counts", &envoy, no_counts),
     ]
 }
 
@@ -177,6 +179,58 @@ fn max_connections() -> Result<()> {
     let _more = hosts.hold(LIMIT + 1)?;
     hosts.with(LIMIT + 1, "cluster", envoy.pid())?;
     ensure!(envoy.count(OVERFLOW)? == 0, "with max_connections {value}");
+    Ok(())
+}
+
+/// One request more than a cluster's circuit breaker is refused.
+fn max_requests() -> Result<()> {
+    const OVERFLOW: &str = "cluster.app.upstream_rq_active_overflow";
+    let hosts = Hosts::new()?;
+    let start = |value| {
+        let breaker = format!("circuit_breakers: {{thresholds: [{{max_requests: {value}}}]}},");
+        let pieces = Pieces { cluster: &breaker, admin: 9901, ..Pieces::default() };
+        Envoy::start(&hosts.link.near, &hosts.upstream, pieces)
+    };
+    let requests = |count: u64| {
+        let mut wrk = hosts.link.far.command("wrk");
+        let (count, to) = (count.to_string(), format!("http://{NEAR4}:{PORT}/"));
+        Process::start(wrk.args(["-t", "1", "-c", &count, "-d", "60s", "--timeout", "60s", &to]))
+    };
+    let envoy = start(LIMIT)?;
+    let all = requests(LIMIT)?;
+    let full = hosts.with(LIMIT, "requests", envoy.pid())?;
+    is_full(&full)?;
+    ensure!(envoy.count("cluster.app.upstream_rq_active")? == LIMIT, "{full}");
+    ensure!(envoy.count(OVERFLOW)? == 0, "it overflowed before it was full");
+    let one_more = requests(1)?;
+    wait_for("the one that is too many", || Ok((envoy.count(OVERFLOW)? >= 1).then_some(())))?;
+    let found = hosts.found("requests", envoy.pid())?;
+    ensure!(found["failures"].to_string().contains("upstream_rq_active_overflow"), "{found}");
+    drop((all, one_more));
+    drop(envoy);
+
+    let value = remedy_number(&full, &["max_requests"])?;
+    let envoy = start(value)?;
+    let _more = requests(LIMIT + 1)?;
+    hosts.with(LIMIT + 1, "requests", envoy.pid())?;
+    ensure!(envoy.count(OVERFLOW)? == 0, "with max_requests {value}");
+    Ok(())
+}
+
+/// As Istio has it: the counts of clusters are not kept, and a full circuit breaker is found full none the less.
+fn no_counts() -> Result<()> {
+    let hosts = Hosts::new()?;
+    let breaker = format!("circuit_breakers: {{thresholds: [{{max_connections: {LIMIT}}}]}},");
+    let envoy = hosts.envoy("stats_config: {stats_matcher: {reject_all: true}},", &breaker)?;
+    let _all = hosts.hold(LIMIT)?;
+    is_full(&hosts.with(LIMIT, "cluster", envoy.pid())?)?;
+    let check = Check::of_namespace(&hosts.link.near, &[])?;
+    let unseen = check.found["unseen"].to_string();
+    println!("{unseen}");
+    ensure!(unseen.contains("upstream_rq_pending_active (of 1)"), "{unseen}");
+    ensure!(!unseen.contains("upstream_cx_active"), "{unseen}");
+    let pending = check.one("proxy-connections", "pending", &[("pid", envoy.pid().into())]);
+    ensure!(pending.is_err(), "{pending:?}");
     Ok(())
 }
 

@@ -33,7 +33,7 @@ impl KernelArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Proxies (found by themselves where they say where)")]
 pub struct ProxyArgs {
-    /// Nginx's main configuration file, instead of the one that its master process names.
+    /// Nginx's main configuration file, instead of the one that its master process names, of each Nginx with this root.
     #[arg(long, value_name = "PATH")]
     pub nginx_conf: Option<PathBuf>,
     /// HAProxy's runtime socket, instead of the one of its configuration.

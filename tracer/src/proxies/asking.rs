@@ -19,6 +19,8 @@ use crate::kernel::{netns, owners::Owners};
 
 /// How long all proxies together have to answer.
 const TOGETHER: Duration = Duration::from_secs(2);
+/// And to be heard: the rest is for telling who didn't answer.
+const TO_ANSWER: Duration = Duration::from_millis(1900);
 /// Most parts that are kept of all answers: frontends, servers, clusters, hosts and so on.
 const MOST_PARTS: usize = 300_000;
 
@@ -60,7 +62,7 @@ impl Asking {
         owners: &Owners,
         given: &Given,
     ) -> (Vec<haproxy::HaProxy>, Vec<envoy::Envoy>, Vec<String>) {
-        let until = Instant::now() + TOGETHER;
+        let (until, answered) = (Instant::now() + TOGETHER, Instant::now() + TO_ANSWER);
         let of = |name: &[u8]| -> Vec<Located> {
             let named = owners.files.iter().filter(|it| it.process.comm.bytes().starts_with(name));
             let located = named.map(|files| Located {
@@ -78,12 +80,12 @@ impl Asking {
             let work: Work<Answer> = if is_haproxy {
                 let given = given.haproxy_socket.clone();
                 Box::new(move || {
-                    Answer::HaProxy(haproxy::ask(process, given.as_ref(), || within(until)))
+                    Answer::HaProxy(haproxy::ask(process, given.as_ref(), || within(answered)))
                 })
             } else {
                 let (given, claims) = (given.envoy_admin.clone(), Arc::clone(&claims));
                 Box::new(move || {
-                    let asked = envoy::ask(process, given.as_ref(), &claims, || within(until));
+                    let asked = envoy::ask(process, given.as_ref(), &claims, || within(answered));
                     Answer::Envoy(asked)
                 })
             };

@@ -28,14 +28,12 @@ pub(super) fn of(envoy: &Envoy) -> Option<String> {
     if state.listeners.is_empty() {
         note(state.global_limit, None, "downstream_cx_active");
     }
-    if missing.is_empty() {
-        return None;
-    }
+    let first = *missing.keys().next()?;
     let names: Vec<_> = missing.into_iter().map(|(name, of)| format!("{name} (of {of})")).collect();
     Some(format!(
         "Envoy (process {}) has no counts of its clusters or listeners for some limits, which are not told of: {}. \
          Have it keep them: `stats_config.stats_matcher` of its bootstrap; with Istio `proxyStatsMatcher`, such as \
-         `inclusionSuffixes: [upstream_rq_active]`",
+         `inclusionSuffixes: [{first}]`",
         envoy.process.process.pid,
         names.join(", ")
     ))

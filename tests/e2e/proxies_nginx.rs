@@ -204,7 +204,9 @@ const OWN_LIMIT: Failing = Failing {
     in_kernel: false,
     ..FINE
 };
+/// Connections come and go: a worker that has no file for accept(2) rests for a while.
 const OPEN_FILES: Failing = Failing {
+    upstream: Some("answer"),
     main: "worker_rlimit_nofile 24;",
     class: "open-files",
     status: "500",

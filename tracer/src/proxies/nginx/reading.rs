@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     Nginx,
-    cmdline::{Built, Candidate, Options},
+    cmdline::{Candidate, Options},
     processes::{Family, families, is_named},
+    program::Program,
     read::read,
     settings::Settings,
 };
@@ -258,10 +259,11 @@ fn used_by(given: &Path, families: &[Family], unread: &mut Vec<String>) -> Uses 
 /// What the configuration of a master says.
 fn configuration(pid: u32, title: &[u8], from: From) -> Configuration {
     let options = Options::of(title);
+    let Program { version, built } = Program::of_process(pid);
     let own = || {
         let rooted = Rooted::of(pid)
             .map_err(|error| format!("/proc/{pid}/root: {error} (needs CAP_SYS_PTRACE)"))?;
-        let candidates = options.candidates(&Built::default(), &rooted.cwd);
+        let candidates = options.candidates(&built, &rooted.cwd);
         of_candidates(&rooted, candidates, &options.globals)
     };
     // What a person names is seen from here, with all that it includes.
@@ -270,11 +272,12 @@ fn configuration(pid: u32, title: &[u8], from: From) -> Configuration {
         let rooted = Rooted::of(std::process::id()).map_err(|error| error.to_string())?;
         of_candidates(&rooted, vec![Candidate { main: path, prefix }], &options.globals)
     };
-    match from {
+    let read = match from {
         From::Own => own(),
         From::Given(path) => given(path),
         From::OwnOrGiven(path) => own().or_else(|_| given(path)),
-    }
+    };
+    read.map(|(settings, modified)| (Settings { version, ..settings }, modified))
 }
 
 fn of_candidates(files: &Rooted, candidates: Vec<Candidate>, globals: &str) -> Configuration {

@@ -26,6 +26,8 @@ pub struct Folded {
     pub accounts: Accounts,
     /// Lines that were not understood.
     pub unknown: u64,
+    /// Bytes of logs that were passed over: they came faster than they could be read.
+    pub skipped_bytes: u64,
     /// Of each log.
     pub health: Vec<Health>,
     /// Since when the logs have had more lines than were read; `None`: they have none.
@@ -75,7 +77,15 @@ impl Following {
         let health = vec![Health::default(); logs.len()];
         let holds = logs.iter().any(|log| !log.tells_answers());
         let logs = logs.into_iter().map(|log| (log, Shift::default())).collect();
-        let folded = Folded { accounts, unknown: 0, health, behind: None, asked: 0, met: 0 };
+        let folded = Folded {
+            accounts,
+            unknown: 0,
+            skipped_bytes: 0,
+            health,
+            behind: None,
+            asked: 0,
+            met: 0,
+        };
         (Self { logs, holds, held: Vec::new(), bytes: 0 }, folded)
     }
 
@@ -132,8 +142,10 @@ impl Following {
                 lock(folded).accounts.note(Product::Nginx, entry);
             }
         }
+        let skipped = logs.iter().map(|(log, _)| log.skipped_bytes()).sum();
+        let mut folded = lock(folded);
+        folded.skipped_bytes = skipped;
         if all {
-            let mut folded = lock(folded);
             (folded.behind, folded.met) = (None, asked);
         }
         all

@@ -43,6 +43,9 @@ pub struct Summary {
     /// When logs could not be read: of each the last time that is over. Lines of then may be in no figure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Bytes of logs that were passed over, as they came faster than they could be read: they are in no figure.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped_bytes: u64,
     /// The logs have more lines than were read by now.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub behind: bool,
@@ -127,6 +130,11 @@ pub fn summary(
     sum.share = share(sum.explained, sum.failed);
     sum.sort();
     sum
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Of all, where there are any.

@@ -94,6 +94,7 @@ impl Watch {
         let broken = folded.health.iter().find_map(|health| health.broken.as_ref());
         sum.broken_off = broken.map(|(_, why)| why.clone());
         sum.gaps = folded.health.iter().filter_map(|health| health.gap.clone()).collect();
+        sum.skipped_bytes = folded.skipped_bytes;
         let is_late = folded.behind.is_some_and(|since| since.elapsed() >= PATIENCE);
         sum.behind = is_late || folded.met < folded.asked;
         if let Some(before) = &self.before {

@@ -120,6 +120,12 @@ pub fn notes(summary: &Summary) -> Vec<String> {
             gap.from, gap.to, gap.why
         ));
     }
+    if summary.skipped_bytes > 0 {
+        lines.push(format!(
+            "{} bytes of the logs came faster than they could be read: they are in no figure",
+            thousands(summary.skipped_bytes)
+        ));
+    }
     if summary.behind {
         lines.push(
             "reading the logs is behind: they have lines that are in no figure yet, and answers may lack the lines that \

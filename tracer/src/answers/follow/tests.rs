@@ -174,3 +174,33 @@ fn only_answers_that_may_have_lines_wait() {
     assert!(kept < 8, "{kept} were kept");
     assert_eq!(lock(&room.folded).accounts.iter().map(|it| it.succeeded).sum::<u64>(), 101);
 }
+
+/// An answer waits while the line that explains it is not read yet.
+#[test]
+fn answers_wait_for_an_error_log_that_is_read_in_parts() {
+    let mut room = Room::new(FORMAT);
+    let now = Timestamp::now();
+    let other = refused(now, 0).replace("10.0.0.9", "10.0.0.8");
+    room.write("error.log", &other.repeat((9 << 20) / other.len()));
+    room.write("error.log", &refused(now, 0));
+    room.write("access.log", &format!("502 10.0.0.9:80 502 {}.000\n", now.as_second()));
+    assert!(!room.following.step(&room.folded));
+    assert_eq!(room.explained(), [("refused", 0)]);
+    assert!(room.following.step(&room.folded));
+    assert_eq!(room.explained(), [("refused", 1), ("refused", 0)]);
+}
+
+#[test]
+fn what_is_passed_over_is_told() {
+    let mut room = Room::new(FORMAT);
+    let line = format!("200 10.0.0.9:80 200 {}.000\n", Timestamp::now().as_second());
+    let many = line.repeat((270 << 20) / line.len());
+    room.write("access.log", &many);
+    while !room.following.step(&room.folded) {}
+    let folded = lock(&room.folded);
+    let seen = folded.accounts.iter().map(|account| account.succeeded).sum::<u64>();
+    // One is cut where reading goes on.
+    let lines = folded.skipped_bytes.div_ceil(line.len() as u64) + seen;
+    assert!(folded.skipped_bytes > 200 << 20, "{}", folded.skipped_bytes);
+    assert!(lines.abs_diff((many.len() / line.len()) as u64) <= 1, "{lines}");
+}

@@ -7,7 +7,7 @@ use socklife_tests::{
     net::{FAR4, Link, NEAR4},
     nginx::{Blocks, Logs, Nginx},
     process::Process,
-    socklife::{Socklife, last_line},
+    socklife::{Socklife, last_line, lines},
     wait_for,
 };
 
@@ -214,8 +214,9 @@ const OPEN_FILES: Failing = Failing {
     ..FINE
 };
 
-/// The failed answers are those of Nginx's access log; all are explained, by the class that was made; lines are those
-/// of its error log, and so are the kernel's failures.
+/// The failed answers are those of Nginx's access log, whose format is taken from its configuration; all are explained, by
+/// the class that was made; lines are those of its error log, and so are the kernel's failures. The intervals
+/// add up to the total.
 fn explained(failing: &Failing) -> Result<()> {
     let link = Link::new()?;
     let _upstream = upstream(&link, failing.address, failing.upstream, failing.ports)?;
@@ -231,14 +232,20 @@ fn explained(failing: &Failing) -> Result<()> {
     let path = link.near.path();
     let (error, access) = (error.display().to_string(), access.display().to_string());
     let arguments = ["count", "--format=json", "--netns", &path, "--nginx-error-log", &error];
-    let logs = ["--nginx-access-log", &access, "--nginx-log-format", Nginx::LOG_FORMAT];
+    let logs = ["--nginx-access-log", &access, "--interval=700ms"];
     let count = Socklife::start(&[&arguments[..], &logs].concat())?;
     load(&link, failing.clients)?;
     settled(|| nginx.logs())?;
-    let counted = last_line(&count.interrupt()?.stdout)?;
+    let printed = lines(&count.interrupt()?.stdout)?;
+    let counted = printed.last().context("nothing was printed")?;
     let logs = nginx.logs()?;
     println!("{counted:#}\n{logs:?}");
-    agree(&counted, &logs, failing)
+    for key in ["failed", "succeeded"] {
+        let of = |line: &Value| line["answers"]["interval"][key].as_u64();
+        let new: Option<u64> = printed.iter().map(of).sum();
+        ensure!(new.is_some() && new == counted["answers"][key].as_u64(), "{key} came to {new:?}");
+    }
+    agree(counted, &logs, failing)
 }
 
 fn agree(counted: &Value, logs: &Logs, failing: &Failing) -> Result<()> {

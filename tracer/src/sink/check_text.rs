@@ -114,7 +114,7 @@ impl Page {
             if let Some(Judged { ceiling, .. }) = fullest {
                 let percent = (ceiling.ratio() * 1000.0).round() / 10.0;
                 lines.push(format!(
-                    "  {:<16} {:>5}  fullest: {}, {} of {} ({percent} %)",
+                    "  {:<17} {:>5}  fullest: {}, {} of {} ({percent} %)",
                     kind.name(),
                     these.len(),
                     subject(ceiling, self.own_netns),

@@ -6,7 +6,7 @@ use socklife_tests::{
     check::{Check, expect, remedy_number},
     net::{FAR4, Link, NEAR4},
     nginx::{Blocks, Logs, Nginx},
-    process::Process,
+    process::{Process, run},
     socklife::{Socklife, last_line, lines},
     wait_for,
 };
@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Test> {
         Test::new("answers::nginx_connect_timeout", &needs, || explained(&CONNECT_TIMEOUT)),
         Test::new("answers::nginx_worker_connections", &needs, || explained(&OWN_LIMIT)),
         Test::new("answers::nginx_open_files", &needs, || explained(&OPEN_FILES)),
+        Test::new("answers::nginx_of_another_namespace", &needs, one_of_another_namespace),
         Test::new("answers::nginx_lines_without_answers", &needs, lines_without_answers),
     ]
 }
@@ -313,5 +314,33 @@ fn lines_without_answers() -> Result<()> {
     let refused = by_class(&counted["answers"], "refused", |it| it == UPSTREAM)?;
     ensure!(refused.len() == 1 && refused[0]["answers"] == 0, "{refused:?}");
     ensure!(refused[0]["lines"] == 2 * REQUESTS && logs.with(111) == 2 * REQUESTS, "{refused:?}");
+    Ok(())
+}
+
+/// Another Nginx, in another network namespace, that fails toward the same address is in no figure: where the Nginx is
+/// that writes the logs, its configuration says.
+fn one_of_another_namespace() -> Result<()> {
+    let link = Link::new()?;
+    let nginx = Nginx::start_with(&link.near, UPSTREAM, Blocks::default())?;
+    link.far.ip(&["link", "set", "lo", "up"])?;
+    let other = Nginx::start_with(&link.far, UPSTREAM, Blocks::default())?;
+    let (error, access) = (nginx.error_log(), nginx.access_log());
+    let (error, access) = (error.display().to_string(), access.display().to_string());
+    let logs = ["--nginx-error-log", &error, "--nginx-access-log", &access];
+    let count = Socklife::start(&[&["count", "--format=json"][..], &logs].concat())?;
+    load(&link, 8)?;
+    let target = format!("http://{FAR4}:{}/", Nginx::PORT);
+    run(link.near.command("wrk").args(["-t", "1", "-c", "4", "-d", "1s", &target]))?;
+    settled(|| Ok((nginx.logs()?, other.logs()?)))?;
+    let counted = last_line(&count.interrupt()?.stdout)?;
+    let (logs, others) = (nginx.logs()?, other.logs()?);
+    println!("{counted:#}\n{logs:?}\n{others:?}");
+    ensure!(others.with(111) > 10, "the other one does not fail: {others:?}");
+    let failed = logs.statuses.get(&502).copied().unwrap_or(0);
+    let by = all_explained(&counted, failed, "refused", UPSTREAM)?;
+    ensure!(by.get("kernel_shared").is_none(), "{by}");
+    let left = logs.statuses.get(&499).copied().unwrap_or(0);
+    let seen = by["kernel"].as_u64().context("no figure of the kernel")?;
+    ensure!((logs.with(111)..=logs.with(111) + left).contains(&seen), "beside {left} 499s: {by}");
     Ok(())
 }

@@ -315,7 +315,7 @@ fn count(args: &CountArgs, verbose: u8) -> Result<ExitCode> {
         none if none.is_empty() => None,
         logs => {
             let by_interval = args.run.interval.is_some();
-            Some(Watch::begin(&logs, &TimeZone::system(), running.addresses, by_interval)?)
+            Some(Watch::begin(&logs, &TimeZone::system(), running, by_interval)?)
         }
     };
     let mut sink: Box<dyn Sink> = match args.run.format {

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, os::unix::ffi::OsStrExt};
 
 use super::{
     Accounts,
-    kernel::in_the_kernel,
+    kernel::{Places, in_the_kernel},
     merge::{Span, Told, merge},
     read::{Log, open},
     summary::{Summary, summary},
@@ -93,7 +93,7 @@ pub fn of(report: &Report, logs: &[Log], given: Option<&TimeZone>) -> Result<Cap
     let readings = open(logs, From::Start, &zone)?;
     let told = merge(readings, span(report), &mut |proxy, entry| accounts.note(proxy, entry))?;
     let failures = report.failures.iter().map(|(key, row)| (key, row));
-    let kernel = in_the_kernel(&accounts.proxies(), failures);
+    let kernel = in_the_kernel(&accounts.proxies(), &Places::new(), failures);
     let unknown = told.iter().map(|told| told.unknown).sum();
     // Where HAProxy's servers were, the capture does not tell.
     let mut summary = summary(&accounts, &kernel, &BTreeMap::new(), unknown);

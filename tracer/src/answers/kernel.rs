@@ -47,11 +47,15 @@ pub fn class_of(reason: Reason) -> Class {
     }
 }
 
-/// The failures of these kinds of proxies, by the names of the threads. Any tenant can name a process so: it is in a
-/// network namespace of its own then.
+/// Network namespaces of the proxies that write the logs, of kinds where all of these are known.
+pub type Places = BTreeMap<Product, BTreeSet<u32>>;
+
+/// The failures of these kinds of proxies, by the names of the threads, and in their `places` where those are known. Any
+/// tenant can name a process so: it is in a network namespace of its own then.
 #[must_use]
 pub fn in_the_kernel<'a>(
     proxies: &BTreeSet<Product>,
+    places: &Places,
     rows: impl IntoIterator<Item = (&'a FailureKey, &'a FailureRow)>,
 ) -> Kernel {
     let mut found = Kernel::new();
@@ -65,7 +69,10 @@ pub fn in_the_kernel<'a>(
             continue;
         }
         for &proxy in proxies {
-            if comm.is_some_and(|comm| !proxy.has_thread(comm.bytes())) {
+            let elsewhere = |netns| places.get(&proxy).is_some_and(|here| !here.contains(&netns));
+            if comm.is_some_and(|comm| !proxy.has_thread(comm.bytes()))
+                || netns.is_some_and(elsewhere)
+            {
                 continue;
             }
             let seen: &mut Seen =
@@ -104,7 +111,7 @@ mod tests {
     /// What one kind of proxy has failed at: where, how often, in how many namespaces, and whether owners are missing.
     fn found(proxy: Product, rows: &[(FailureKey, FailureRow)]) -> Vec<(String, u64, usize, bool)> {
         let rows = rows.iter().map(|(key, row)| (key, row));
-        let found = in_the_kernel(&BTreeSet::from([proxy]), rows);
+        let found = in_the_kernel(&BTreeSet::from([proxy]), &Places::new(), rows);
         let of = |((_, upstream, _), seen): (What, Seen)| {
             (upstream.unwrap_or_default(), seen.count, seen.netns.len(), seen.unowned)
         };
@@ -123,6 +130,18 @@ mod tests {
         assert_eq!(found(Product::Nginx, &rows), [("10.0.0.9:80".to_owned(), 2, 1, false)]);
         assert_eq!(found(Product::HaProxy, &rows), []);
         assert_eq!(found(Product::Envoy, &rows), [(String::new(), 2, 1, false)]);
+    }
+
+    #[test]
+    fn where_the_proxy_is_known_others_of_its_name_are_none_of_it() {
+        let (dst, refused) = (Some("10.0.0.9"), Reason::Refused);
+        let rows = [row(b"nginx", 1, dst, refused), row(b"nginx", 2, dst, refused)];
+        let places = Places::from([(Product::Nginx, BTreeSet::from([2]))]);
+        let rows = rows.iter().map(|(key, row)| (key, row));
+        let found = in_the_kernel(&BTreeSet::from([Product::Nginx]), &places, rows);
+        let seen: Vec<_> = found.into_values().collect();
+        assert_eq!((seen.len(), seen[0].count), (1, 2));
+        assert_eq!(seen[0].netns, BTreeSet::from([Some(2)]));
     }
 
     #[test]

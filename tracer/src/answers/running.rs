@@ -1,13 +1,15 @@
-//! What running proxies tell that helps to read their logs: where servers are that a log names, and log formats.
+//! What running proxies tell that helps to read their logs: where servers are that a log names, formats, and where the
+//! proxy is that writes a log.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
+use super::{kernel::Places, read::Log};
 use crate::{
     kernel::owners::{Look, Owners},
-    logs::nginx_access::Format,
+    logs::{Product, nginx_access::Format},
     proxies::{
         Given, Reader,
         host::shares_root,
@@ -22,6 +24,8 @@ pub struct Running {
     pub addresses: BTreeMap<String, String>,
     /// Formats of Nginx's access logs; `None`: one of several.
     formats: BTreeMap<PathBuf, Option<(String, Escape)>>,
+    /// Network namespaces of the Nginxes that write a log; `None`: of one it is not known.
+    writers: BTreeMap<PathBuf, Option<BTreeSet<u32>>>,
 }
 
 impl Running {
@@ -36,9 +40,31 @@ impl Running {
             Some((format!("{}/{}", server.backend, server.name), server.address?.to_string()))
         }));
         // Paths of others mean other files.
-        let ours = running.nginx.iter().filter(|nginx| shares_root(nginx.master.process.pid));
-        let formats = formats(ours.flat_map(|nginx| &nginx.settings.access_logs));
-        Self { addresses, formats }
+        let ours: Vec<_> =
+            running.nginx.iter().filter(|it| shares_root(it.master.process.pid)).collect();
+        let formats = formats(ours.iter().flat_map(|nginx| &nginx.settings.access_logs));
+        let writers = writers(ours.iter().flat_map(|nginx| {
+            let settings = &nginx.settings;
+            let access = settings.access_logs.iter().map(|log| &log.path);
+            access.chain(&settings.error_logs).map(|path| (path, nginx.master.netns))
+        }));
+        Self { addresses, formats, writers }
+    }
+
+    /// Where the proxies are that write these logs, of each kind of which this is known of all.
+    #[must_use]
+    pub fn places(&self, logs: &[Log]) -> Places {
+        let mut all: BTreeMap<Product, Option<BTreeSet<u32>>> = BTreeMap::new();
+        for log in logs {
+            let path = std::path::absolute(&log.path).ok();
+            let here = path.and_then(|path| self.writers.get(&path)?.as_ref());
+            let sum = all.entry(log.kind.proxy()).or_insert_with(|| Some(BTreeSet::new()));
+            match (&mut *sum, here) {
+                (Some(sum), Some(here)) => sum.extend(here),
+                _ => *sum = None,
+            }
+        }
+        all.into_iter().filter_map(|(proxy, places)| Some((proxy, places?))).collect()
     }
 
     /// The format of an access log, where all that write to it have the same.
@@ -48,6 +74,22 @@ impl Running {
         let (text, escape) = self.formats.get(&whole)?.as_ref()?;
         Format::compile(text, *escape).ok()
     }
+}
+
+fn writers<'a>(
+    logs: impl Iterator<Item = (&'a PathBuf, Option<u32>)>,
+) -> BTreeMap<PathBuf, Option<BTreeSet<u32>>> {
+    let mut found = BTreeMap::new();
+    for (path, netns) in logs {
+        let known = found.entry(path.clone()).or_insert_with(|| Some(BTreeSet::new()));
+        match (&mut *known, netns) {
+            (Some(known), Some(netns)) => {
+                known.insert(netns);
+            }
+            _ => *known = None,
+        }
+    }
+    found
 }
 
 fn formats<'a>(
@@ -79,6 +121,7 @@ fn unambiguous(named: impl Iterator<Item = (String, String)>) -> BTreeMap<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logs::Kind;
 
     #[test]
     fn a_name_of_several_addresses_has_none() {
@@ -87,6 +130,23 @@ mod tests {
         let named = named.map(|(name, address)| (name.to_owned(), address.to_owned()));
         let found = unambiguous(named.into_iter());
         assert_eq!(found, BTreeMap::from([("b/s".to_owned(), "1:1".to_owned())]));
+    }
+
+    #[test]
+    fn places_are_known_where_those_of_all_logs_are() {
+        let (a, b, c) = (PathBuf::from("/l/a"), PathBuf::from("/l/b"), PathBuf::from("/l/c"));
+        let writers =
+            writers([(&a, Some(1)), (&b, Some(2)), (&a, Some(3)), (&c, None)].into_iter());
+        let running = Running { writers, ..Running::default() };
+        let log = |path: &str| Log { path: path.into(), kind: Kind::NginxError };
+        let places = |paths: &[&str]| {
+            let logs: Vec<_> = paths.iter().map(|path| log(path)).collect();
+            let places = running.places(&logs).remove(&Product::Nginx);
+            places.map(|places| places.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(places(&["/l/a"]), Some(vec![1, 3]));
+        assert_eq!(places(&["/l/a", "/l/b"]), Some(vec![1, 2, 3]));
+        assert_eq!((places(&["/l/a", "/l/c"]), places(&["/l/a", "/l/other"])), (None, None));
     }
 
     #[test]

@@ -15,8 +15,9 @@ use jiff::tz::TimeZone;
 use super::{
     Accounts,
     follow::{Folded, Following, lock},
-    kernel::in_the_kernel,
+    kernel::{Places, in_the_kernel},
     read::{Log, open},
+    running::Running,
     summary::{Summary, summary},
 };
 use crate::{logs::follow::From, table::Table};
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Watch {
     shared: Arc<Shared>,
     addresses: BTreeMap<String, String>,
+    places: Places,
     ask: mpsc::Sender<()>,
     /// The sum before, where each is told what is new.
     before: Option<Mutex<Summary>>,
@@ -44,15 +46,14 @@ struct Shared {
 }
 
 impl Watch {
-    /// Begins to follow, from the end of what is there. `addresses`: of HAProxy's servers, which its log names otherwise;
-    /// `by_interval`: each sum says also what came since the one before.
+    /// Begins to follow, from the end of what is there. `running`: what the proxies say that write them; `by_interval`: each sum says also what came since the one before.
     ///
     /// # Errors
     /// A log can't be read, or no thread can be had.
     pub fn begin(
         logs: &[Log],
         zone: &TimeZone,
-        addresses: BTreeMap<String, String>,
+        running: Running,
         by_interval: bool,
     ) -> Result<Self> {
         let (mut following, folded) =
@@ -71,7 +72,8 @@ impl Watch {
         let thread = std::thread::Builder::new().name("logs".to_owned()).spawn(follow);
         thread.context("can't start a thread to follow logs")?;
         let before = by_interval.then(Mutex::default);
-        Ok(Self { shared, addresses, ask, before })
+        let (places, addresses) = (running.places(logs), running.addresses);
+        Ok(Self { shared, addresses, places, ask, before })
     }
 
     /// Has all read that the logs have now, and waits for it, at most two seconds.
@@ -89,7 +91,7 @@ impl Watch {
     #[must_use]
     pub fn summary(&self, table: &Table) -> Summary {
         let folded = lock(&self.shared.folded);
-        let kernel = in_the_kernel(&folded.accounts.proxies(), table.rows());
+        let kernel = in_the_kernel(&folded.accounts.proxies(), &self.places, table.rows());
         let mut sum = summary(&folded.accounts, &kernel, &self.addresses, folded.unknown);
         let broken = folded.health.iter().find_map(|health| health.broken.as_ref());
         sum.broken_off = broken.map(|(_, why)| why.clone());
@@ -125,7 +127,7 @@ mod tests {
         fs::write(path, "").unwrap();
         let kind = Kind::NginxAccess(Format::guess());
         let logs = [Log { path: path.to_owned(), kind }];
-        Watch::begin(&logs, &TimeZone::UTC, BTreeMap::new(), true).unwrap()
+        Watch::begin(&logs, &TimeZone::UTC, Running::default(), true).unwrap()
     }
 
     #[test]

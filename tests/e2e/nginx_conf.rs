@@ -56,6 +56,12 @@ fn as_crossplane() -> Result<()> {
         }
     }
     ensure!(files.len() >= 11, "{files:?}");
+    let room = tempfile::tempdir()?;
+    let long = room.path().join("long.conf");
+    let text = long_conf();
+    ensure!(text.lines().count() > 10_000, "{} lines", text.lines().count());
+    fs::write(&long, text)?;
+    files.push(long);
     for file in files {
         let printed = run(Command::new(&python).arg(here.join("e2e/nginx_conf.py")).arg(&file))?;
         let theirs: Value = serde_json::from_str(&printed)?;
@@ -63,6 +69,23 @@ fn as_crossplane() -> Result<()> {
         ensure!(ours == theirs, "{}:\n{ours}\n{theirs}", file.display());
     }
     Ok(())
+}
+
+/// More than 10,000 lines, as of a host with many sites.
+fn long_conf() -> String {
+    let mut text = "events { worker_connections 16384; }\nhttp {\n".to_owned();
+    for site in 0..1000 {
+        let (a, b) = (site / 250, site % 250);
+        text += &format!(
+            "upstream site{site} {{\n  server 10.1.{a}.{b}:8080 max_conns=100; # {site}\n  keepalive 8;\n}}\n\
+             map $http_upgrade $up{site} {{ default \"upgrade\"; '' close; ~*^x{site}$ \"a;b\"; }}\n\
+             server {{\n  server_name site{site}.example ~^w{site}\\.(?<n>.+)$;\n\
+             \x20 location ~* \"\\.(png|jpe?g){{1,2}}$\" {{ expires 1d; }}\n\
+             \x20 location / {{\n    proxy_set_header X-A 'its \"own\"' ;\n    proxy_pass http://site{site}$request_uri;\n\
+             \x20   add_header X-B \"q \\\" ${{n}} {{}};\" always;\n  }}\n}}\n"
+        );
+    }
+    text + "}\n"
 }
 
 /// The directives of a file as the script prints them.
